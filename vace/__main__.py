@@ -1,0 +1,5 @@
+import sys
+
+from vace.cli import main
+
+sys.exit(main())

@@ -1,0 +1,43 @@
+"""Errors a user can act on. Every message names the input, what was expected and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VaceError(Exception):
+    """The user's input or machine is at fault: one clear line, exit status 2, no traceback."""
+
+
+class InputError(VaceError):
+    """A file, flag or value the user gave cannot be used."""
+
+
+class MissingWeights(VaceError):
+    """A checkpoint or network file that was asked for is not there."""
+
+
+class CheckpointError(VaceError):
+    """A checkpoint is there but damaged, foreign or of the wrong shape."""
+
+
+class MissingDependency(VaceError):
+    """An optional package is needed; the message holds the command that adds it."""
+
+
+class DeviceError(VaceError):
+    """The device asked for does not exist or cannot hold the work."""
+
+
+class OutputError(VaceError):
+    """An output cannot be written: no permission, no space, not a folder."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an 'unknown name' message: the nearest known names, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
+    return "known: " + ", ".join(known)

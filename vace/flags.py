@@ -1,0 +1,104 @@
+"""Every flag of the command line, as data: name, other names, kind, help, and the commands that take it.
+
+Values that were not given stay absent: the defaults live in the verbs (and in the checkpoint's `vace.json`).
+Names of the original command lines are kept beside the shared short ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Flag:
+    """kind: "text", "list" (commas or repeats), "int", "float", "bool" (bare, or True/False) or a tuple of choices."""
+
+    name: str
+    kind: str | tuple[str, ...]
+    help: str
+    commands: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
+PREPARE, WAN, PIPELINE = "preprocess", "wan", "pipeline"
+_MAKE = (WAN, PIPELINE)
+_TAKE = (PREPARE, PIPELINE)
+_ALL = (PREPARE, WAN, PIPELINE)
+
+AUGMENT_MODES = ("original", "original_expand", "hull", "hull_expand", "bbox", "bbox_expand")
+
+FLAGS = (
+    # materials
+    Flag("task", "text", "what to make of the materials; `vace tasks` lists them", _TAKE),
+    Flag("mode", "text", "the variant of the task; in compositions 'video mode,image mode'", _TAKE),
+    Flag("video", "list", "video files, GIFs or folders of pictures, separated by commas", _TAKE),
+    Flag("image", "list", "picture files, separated by commas", _TAKE),
+    Flag("mask", "list", "picture, video or folder of pictures; white = make anew, black = keep", _TAKE),
+    Flag("bbox", "list", "boxes 'x1,y1,x2,y2' in pixels of the source; two boxes: 'x1,y1,x2,y2 x1,y1,x2,y2'", _TAKE),
+    Flag("label", "list", "what things are called, separated by commas", _TAKE),
+    Flag("caption", "text", "what a thing looks like, in words", _TAKE),
+    Flag("direction", "list", "sides to expand: left,right,up,down in any combination", _TAKE),
+    Flag("expand_ratio", "float", "how much each side grows, as part of the size, 0 to 1 (0.25)", _TAKE),
+    Flag("expand_num", "int", "frames to make besides the given ones (80)", _TAKE),
+    Flag("clip_frames", "int", "use only this many frames of a clip: the last ones of a first clip, the first of a last",
+         _TAKE),
+    Flag("mask_blur", "int", "soft edge of an outpainting mask, in pixels (0)", _TAKE),
+    Flag("ref_num", "int", "framerefext: how many frames are kept (1)", _TAKE),
+    Flag("ref_cfg", "text", "framerefext: which frames: first, firstlast, last, random ...", _TAKE),
+    Flag("maskaug_mode", AUGMENT_MODES, "how to enlarge and simplify the mask", _TAKE),
+    Flag("maskaug_ratio", "float", "how far an _expand mode grows the mask, 0 to 1", _TAKE),
+    Flag("process_type", "list", "composition: the tasks the two sources come from, separated by a comma", _TAKE),
+    Flag("pre_save_dir", "text", "folder for what preprocessing writes (processed/TASK/TIME)", _TAKE),
+    Flag("save_fps", "float", "frames a second of the written videos (that of the source, or 16)", _TAKE),
+    Flag("allow_truncated", "bool", "go on with what a damaged video still holds", _ALL),
+    Flag("intermediates", ("exact", "small"), "exact keeps every pixel of src_video and src_mask; small is ordinary h264",
+         _ALL),
+    # generation
+    Flag("base", "text", "the base model: wan", (PIPELINE,)),
+    Flag("src_video", "list", "the prepared video (composition: two)", _ALL),
+    Flag("src_mask", "list", "the prepared mask (composition: two)", _ALL),
+    Flag("src_ref_images", "list", "reference pictures, separated by commas", _MAKE),
+    Flag("prompt", "text", "what the video shows, described (not an instruction)", _MAKE),
+    Flag("negative_prompt", "text", "what it shall not look like (the model's own; '' for none)", _MAKE),
+    Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, hub id, or tiny", _MAKE),
+    Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, tiny", _MAKE),
+    Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
+    Flag("no_download", "bool", "never fetch weights", _MAKE),
+    Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it", _ALL),
+    Flag("frame_num", "int", "frames of the result, 4n+1 (81)", _ALL),
+    Flag("frame_policy", ("auto", "uniform"), "auto keeps real-time speed and trims; uniform squeezes the whole clip in",
+         _MAKE),
+    Flag("fill_mask", ("auto", "neutral", "keep"), "gray under the white of the mask: as the manifest says, yes, no",
+         _MAKE),
+    Flag("steps", "int", "denoising steps (50)", _MAKE, ("sample_steps",)),
+    Flag("shift", "float", "time shift of the schedule (16)", _MAKE, ("sample_shift",)),
+    Flag("guidance_scale", "float", "how strictly the prompt is followed; 1 = off, twice as fast (5)", _MAKE,
+         ("sample_guide_scale",)),
+    Flag("context_scale", "float", "how strongly video, mask and references lead; 0 = not at all (1)", _MAKE),
+    Flag("sampler", "text", "unipc or dpm++", _MAKE, ("sample_solver",)),
+    Flag("seed", "int", "start of all randomness; -1 draws one and tells it (2025)", _ALL, ("base_seed",)),
+    Flag("num_videos", "int", "videos to make, with seeds s, s+1, ...", _MAKE),
+    Flag("noise_device", "text", "where the noise is drawn: cpu gives the same on every machine", _MAKE),
+    Flag("device", "text", "auto, cpu, cuda or cuda:N", _ALL),
+    Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU", _MAKE),
+    Flag("offload_model", "bool", "keep on the device only the part at work", _MAKE),
+    Flag("t5_cpu", "bool", "run the text encoder on the CPU", _MAKE),
+    Flag("use_prompt_extend", ("plain",), "plain: the prompt as it is", _MAKE),
+    Flag("ulysses_size", "int", "parts of one video on several devices: 1, until that is built", _MAKE),
+    Flag("ring_size", "int", "likewise", _MAKE),
+    Flag("dit_fsdp", "bool", "spread the transformer over devices: off, until that is built", _MAKE),
+    Flag("t5_fsdp", "bool", "likewise for the text encoder", _MAKE),
+    Flag("save_dir", "text", "folder for the result (results/MODEL/TIME)", _MAKE),
+    Flag("save_file", "text", "path of the result's file instead of out_video.mp4 in save_dir", _MAKE),
+    Flag("out_format", ("mp4", "exact", "png"), "mp4 plays in a browser; exact is lossless; png is a folder", _MAKE),
+    Flag("no_metadata", "bool", "leave the recipe out of the video file", _MAKE),
+    # runs
+    Flag("from", "text", "repeat the run of this manifest.json; further flags change it", _ALL),
+    Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
+    Flag("quiet", "bool", "no progress, no log", _ALL),
+    Flag("verbose", "bool", "more log; a traceback with every error", _ALL),
+)  # fmt: skip
+
+
+def flags_for(command: str) -> tuple[Flag, ...]:
+    return tuple(flag for flag in FLAGS if command in flag.commands)

@@ -1,0 +1,51 @@
+"""Which device and which float type the models run in."""
+
+from __future__ import annotations
+
+import torch
+
+from vace.errors import DeviceError, InputError, nearest
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """The device called `name`: 'auto' (the first CUDA device, else the CPU), 'cpu', 'cuda' or 'cuda:n'.
+
+    Raises DeviceError, naming what there is, for a device this machine does not have.
+    """
+    text = str(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if text == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    if text == "cpu":
+        return torch.device("cpu")
+    kind, _, number = text.partition(":")
+    if kind != "cuda" or not (number.isdecimal() or text == "cuda"):
+        raise DeviceError(f"--device {text}: unknown device; give auto, cpu, cuda or cuda:0, cuda:1 ...")
+    index = int(number or 0)
+    if index >= count:
+        found = f"it has cuda:0 to cuda:{count - 1}" if count else "torch sees no CUDA device"
+        raise DeviceError(f"--device {text}: no such device on this machine ({found}); use --device auto or --device cpu")
+    return torch.device("cuda", index)
+
+
+def pick_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The float type called `name` for work on `device`: 'auto' is bfloat16 on CUDA and float32 on the CPU.
+
+    Raises InputError for a name that is no float type the models run in.
+    """
+    if isinstance(name, torch.dtype):
+        return name
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        raise InputError(f"--dtype {name}: unknown float type; {nearest(name, ['auto', *DTYPES])}")
+    return DTYPES[name]

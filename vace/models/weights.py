@@ -1,0 +1,179 @@
+"""Weight files: names and shapes read without loading, tensors read one by one, every kind of damage named.
+
+Names and shapes of `.safetensors` files come from their header alone, so looking at a 35 GB checkpoint costs nothing
+and needs no torch. Pickled `.pth` files are read with `weights_only=True` only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vace.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+Shape = tuple[int, ...]
+PICKLED = (".pth", ".pt", ".bin")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
+_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The tensors of one component, spread over one or several files.
+
+    shapes: tensor name -> shape, over all files. holder: tensor name -> the file that holds it.
+    """
+
+    files: tuple[Path, ...]
+    shapes: Mapping[str, Shape]
+    holder: Mapping[str, Path]
+    _readers: dict[Path, Callable[[str], torch.Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    def read(self, key: str) -> torch.Tensor:
+        """One tensor, on the CPU, in the type it is stored in (memory mapped where the file allows it)."""
+        path = self.holder[key]
+        if path not in self._readers:
+            self._readers[path] = _reader(path)
+        return self._readers[path](key)
+
+
+def open_weights(files: tuple[Path, ...]) -> WeightFiles:
+    """The names and shapes in `files`. Raises CheckpointError, naming the file, for one that cannot be read."""
+    shapes: dict[str, Shape] = {}
+    holder: dict[str, Path] = {}
+    for path in files:
+        found = _pickle_shapes(path) if path.suffix in PICKLED else read_header(path)
+        shapes.update(found)
+        holder.update(dict.fromkeys(found, path))
+    return WeightFiles(tuple(files), shapes, holder)
+
+
+def find_files(folder: Path, stem: str) -> tuple[Path, ...]:
+    """The safetensors files of one component: those its index names, else every `<stem>*.safetensors`.
+
+    Raises CheckpointError when the index, or the numbers in the shards' own names, ask for files that are not there.
+    """
+    index = folder / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(_weight_map(index).values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{index}: names {len(names)} weight files, {len(missing)} of them absent ({_some(missing)}); "
+                "download the checkpoint again"
+            )
+        return tuple(folder / name for name in names)
+    whole = folder / f"{stem}.safetensors"
+    if whole.is_file():
+        return (whole,)
+    files = sorted(folder.glob(f"{stem}*.safetensors"))
+    _check_numbering(folder, files)
+    return tuple(files)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises CheckpointError when the file holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable JSON file ({error}); download it again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: holds a {type(value).__name__} where a JSON object is expected")
+    return value
+
+
+def read_header(path: Path) -> dict[str, Shape]:
+    """Tensor names and shapes of one safetensors file, from its header; the file's size is checked against it.
+
+    The layout is 8 bytes of header length (little endian), the header as JSON, then the tensors' bytes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(_POINTER) + 8)
+        if start.startswith(_POINTER):
+            raise CheckpointError(f"{path}: a git-lfs pointer, not the weights; run 'git lfs pull' or download the file")
+        length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else 0
+        if not 2 <= length <= size - 8:
+            raise CheckpointError(f"{path}: not a safetensors file, or cut off within its header ({size} bytes)")
+        file.seek(8)
+        text = file.read(length)
+    try:
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        shapes = {key: tuple(int(n) for n in entry["shape"]) for key, entry in entries.items()}
+        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file (its header is damaged); download it again") from error
+    if end != size - 8 - length:
+        state = "truncated" if end > size - 8 - length else "too long"
+        raise CheckpointError(
+            f"{path}: {state}, it has {size} bytes and its header asks for {end + 8 + length}; download it again"
+        )
+    return shapes
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: has no 'weight_map' that names the weight files; download it again")
+    return weight_map
+
+
+def _check_numbering(folder: Path, files: list[Path]) -> None:
+    """Shards without an index must be complete by their own numbering (`-00002-of-00007`)."""
+    numbers = [match.groups() for path in files if (match := _SHARD.search(path.name))]
+    if not numbers:
+        return
+    total = int(numbers[0][1])
+    absent = sorted(set(range(1, total + 1)) - {int(number) for number, _ in numbers})
+    if absent:
+        raise CheckpointError(f"{folder}: weight files {absent} of {total} are absent; download the checkpoint again")
+
+
+def _reader(path: Path) -> Callable[[str], torch.Tensor]:
+    if path.suffix in PICKLED:
+        return _load_pickle(path).__getitem__
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(str(path), framework="pt", device="cpu").get_tensor
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: damaged safetensors file ({error}); download it again") from error
+
+
+def _pickle_shapes(path: Path) -> dict[str, Shape]:
+    return {key: tuple(tensor.shape) for key, tensor in _load_pickle(path).items()}
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """The flat table of tensors in a `.pth` file, memory mapped when it is of the zip kind."""
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        mapped = zipfile.is_zipfile(path)
+        table = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{path}: truncated, or not a table of tensors that loads safely ({reason}); download it again"
+        ) from error
+    if not isinstance(table, dict) or not all(isinstance(value, torch.Tensor) for value in table.values()):
+        raise CheckpointError(f"{path}: holds something other than a flat table of tensors")
+    return table
+
+
+def _some(names: list[str], limit: int = 4) -> str:
+    """The first few names, then how many more there are."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

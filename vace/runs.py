@@ -1,0 +1,223 @@
+"""What every verb needs around its work: an output folder that leaves nothing behind when it fails, stages with time and
+peak memory, the manifest, and the key by which a finished stage is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import random
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from vace import __version__
+from vace.errors import InputError, OutputError
+from vace.media.manifest import file_record, read_json, sha256_file, write_json
+
+SCHEMA = "vace-manifest/1"
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "av", "decord")
+FILE_FLAGS = ("video", "image", "mask", "src_video", "src_mask", "src_ref_images", "config")
+
+
+def time_stamp() -> str:
+    return time.strftime("%Y-%m-%d-%H-%M-%S")
+
+
+def free_name(parent: Path) -> Path:
+    """parent/TIME, with a counter behind it when two runs start in the same second."""
+    path, count = parent / time_stamp(), 1
+    while path.exists():
+        count += 1
+        path = parent / f"{time_stamp()}-{count}"
+    return path
+
+
+class OutputFolder:
+    """A folder for outputs. When the block fails, files announced with `file` and folders made here are removed again.
+
+    `keep` turns that off, for runs that hold something worth keeping. Raises OutputError when the folder cannot be made
+    or written.
+    """
+
+    def __init__(self, path: Path, flag: str) -> None:
+        self.path, self.flag, self.keep = Path(path), flag, False
+        self._made: list[Path] = []
+        self._files: list[Path] = []
+
+    def file(self, name: str | Path) -> Path:
+        """The path of `name` in the folder (or `name` itself when it is absolute), to be removed if the run fails.
+
+        A file that was there before is not ours to remove.
+        """
+        path = self.path / name
+        if not path.exists():
+            self._files.append(path)
+        return path
+
+    def __enter__(self) -> OutputFolder:
+        missing = []
+        for folder in (self.path, *self.path.parents):
+            if folder.exists():
+                break
+            missing.append(folder)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._made = missing
+            probe = self.path / ".vace-write-test"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            self._clean()
+            raise OutputError(
+                f"{self.flag} {self.path}: cannot be written ({error.strerror}); give a folder you may write to, "
+                "with free space"
+            ) from error
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None and not self.keep:
+            self._clean()
+
+    def _clean(self) -> None:
+        for path in self._files:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        for folder in self._made:
+            try:
+                folder.rmdir()
+            except OSError:  # something of the user's is in it: then it stays
+                return
+
+
+class Stages:
+    """Seconds and peak memory of each stage, as the manifest lists them."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
+
+    @contextmanager
+    def stage(self, name: str, device: str = "cpu") -> Iterator[None]:
+        start = time.perf_counter()
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+        yield
+        row = {"name": name, "seconds": round(time.perf_counter() - start, 3), "peak_memory_mb": peak_memory_mb()}
+        if device.startswith("cuda"):
+            row["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 1e6)
+        self.rows.append(row)
+
+
+def peak_memory_mb() -> int | None:
+    """The largest resident size of this process so far, in MB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if platform.system() == "Darwin" else peak / 1e3)
+
+
+def versions() -> dict[str, str]:
+    found = {"vace": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def draw_seed(seed: int) -> int:
+    """`seed` itself, or one drawn from the system's entropy for -1."""
+    if seed < -1 or seed >= 2**63:
+        raise InputError(f"--seed {seed}: give a whole number from 0 to 2^63-1, or -1 to draw one")
+    return random.SystemRandom().randrange(2**31) if seed == -1 else seed
+
+
+def input_records(files: Iterable[tuple[str, Path]]) -> list[dict]:
+    """One record per input: flag, path, name, size and sha256. A folder's hash is that of its files' names and hashes."""
+    records = []
+    for flag, path in files:
+        path = Path(path)
+        if path.is_dir():
+            lines = [f"{p.name} {sha256_file(p)}" for p in sorted(path.iterdir()) if p.is_file()]
+            record = {"name": path.name, "bytes": sum(p.stat().st_size for p in path.iterdir() if p.is_file())}
+            record["sha256"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        else:
+            record = file_record(path)
+        records.append({"flag": flag, "path": str(path.resolve()), **record})
+    return records
+
+
+def run_key(command: str, parameters: dict, inputs: list[dict]) -> str:
+    """What a stage's outcome depends on, as one hash: the verb, its parameters and its inputs' contents."""
+    settings = {k: v for k, v in parameters.items() if k not in (*FILE_FLAGS, "pre_save_dir", "save_dir", "save_file")}
+    content = {"vace": __version__, "command": command, "parameters": settings}
+    content["inputs"] = [[record["flag"], record["sha256"]] for record in inputs]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_manifest(path: Path, command: str, parameters: dict, inputs: list[dict], outputs: list[dict], **more) -> dict:
+    """Write and return the manifest. `more`: seed, device, stages, frames ..."""
+    manifest = {"schema": SCHEMA, "command": command, "parameters": parameters}
+    manifest["key"] = run_key(command, parameters, inputs)
+    manifest |= {"inputs": inputs, "outputs": outputs, "versions": versions()} | more
+    write_json(path, manifest)
+    return manifest
+
+
+def read_manifest(path: str | Path, flag: str = "--from") -> dict:
+    """A manifest of ours; raises InputError when the file is missing or something else."""
+    path = Path(path)
+    path = path / "manifest.json" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{flag} {path}: no such file; give the manifest.json of a finished run")
+    try:
+        manifest = read_json(path)
+    except ValueError as error:
+        raise InputError(f"{flag} {path}: not JSON ({error}); give the manifest.json of a finished run") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise InputError(f"{flag} {path}: not a manifest of this version ({SCHEMA}); give the manifest.json of a run")
+    return manifest
+
+
+def finished(folder: Path, key: str) -> dict | None:
+    """The manifest in `folder` when it was made by the same key and its outputs are still intact, else None."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    if manifest.get("key") != key:
+        return None
+    for record in manifest["outputs"]:
+        output = folder / record["name"]
+        if not output.exists() or (output.is_file() and sha256_file(output) != record["sha256"]):
+            return None
+    return manifest
+
+
+def public_recipe(manifest: dict) -> str:
+    """The manifest for inside a video file: names and hashes of files, no directory of the user's machine."""
+
+    def bare(value):
+        if isinstance(value, list):
+            return [bare(item) for item in value]
+        return Path(value).name if isinstance(value, str) else value
+
+    parameters = {
+        name: bare(value) if name in FILE_FLAGS or name.endswith("_dir") or name in ("ckpt_dir", "save_file") else value
+        for name, value in manifest["parameters"].items()
+    }
+    recipe = {key: manifest[key] for key in ("schema", "command", "seed", "versions", "model") if key in manifest}
+    recipe["parameters"] = parameters
+    recipe["inputs"] = [{k: v for k, v in record.items() if k != "path"} for record in manifest["inputs"]]
+    return json.dumps(recipe, ensure_ascii=False)

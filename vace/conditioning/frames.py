@@ -102,8 +102,8 @@ def resample_ids(
     """
     stamps = _from_zero(timestamps).astype(np.float64)
     length = stamps[-1, 1] - start
-    if length <= 0:
-        raise InputError(f"src_video ends at {stamps[-1, 1]:.2f} s, before the start of {start:g} s: give an earlier one")
+    if start > 0 and length <= 0:
+        raise InputError(f"src_video ends at {stamps[-1, 1]:.2f} s, before the start at {start:g} s: start earlier")
     count = max(1, math.ceil((length - CLOCK_TICK) * target_fps))
     if max_count is not None:
         count = min(count, max_count)

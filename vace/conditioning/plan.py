@@ -65,13 +65,13 @@ class FramePlan:
 
     @property
     def keeps_duration(self) -> bool:
-        """Whether the result plays at the source's speed from its start."""
+        """Whether the result is an unbroken piece of the source at the source's speed."""
         return self.sound is not None
 
     @property
     def source_fps(self) -> float:
         """Frames a second of the source, on average."""
-        return self.source_count / self.seconds
+        return self.source_count / self.seconds if self.seconds else self.fps
 
     def describe(self) -> str:
         """One line for people: what goes in, what comes out, what was left out."""
@@ -169,17 +169,16 @@ def _exact_ids(total: int, limit: int, filler: Sequence[tuple[int, int]], name: 
     return thin_filler(is_filler, limit)
 
 
-def _sound(
-    policy: str, ids: Sequence[int], fps: float, total: int, seconds: float
-) -> tuple[float, float] | None:
-    """The source's sound for the result, where the result keeps the source's speed (to 1 %) and begins where it does."""
+def _sound(policy: str, ids: Sequence[int], fps: float, total: int, seconds: float) -> tuple[float, float] | None:
+    """(start, length) of the source's sound for the result, where an unbroken piece keeps its speed (to 1 %)."""
     length = len(ids) / fps
     if policy == "auto":
         return 0.0, min(length, seconds)
-    spanned = seconds if policy == "uniform" else seconds * len(ids) / total
-    unbroken = policy == "uniform" or ids[-1] == len(ids) - 1
+    frame = seconds / total
+    spanned = seconds if policy == "uniform" else frame * len(ids)
+    unbroken = policy == "uniform" or ids[-1] - ids[0] == len(ids) - 1
     if unbroken and abs(length - spanned) <= 0.01 * spanned:
-        return 0.0, min(length, seconds)
+        return ids[0] * frame, min(length, spanned)
     return None
 
 

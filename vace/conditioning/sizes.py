@@ -74,7 +74,7 @@ def max_frames(width: int, height: int, max_tokens: int, stride: Stride = WAN_ST
     if slots < 1:
         one = token_count(width, height, 1, stride=stride)
         raise InputError(
-            f"size {width}x{height} takes {one} tokens a frame, more than the budget of {max_tokens}; use a smaller --size"
+            f"size {width}x{height} takes {one} tokens a frame, over the budget of {max_tokens}: use a smaller --size"
         )
     return (slots - 1) * st + 1
 

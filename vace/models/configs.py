@@ -168,26 +168,24 @@ def _vae_from_shapes(shapes: Shapes, source: str) -> dict[str, Any]:
         out_channels, decoder_width = shapes["decoder.conv_out.weight"][:2]
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{source}: not a Wan VAE (no usable {error})") from error
-    widths, resamples, in_stage = [], [], []
+    stages: list[list[int]] = [[]]  # width of each residual block, stage by stage
+    resamples: list[bool] = []  # after each stage but the last: is time halved too?
     for number in range(count_blocks(shapes, "encoder.down_blocks")):
         prefix = f"encoder.down_blocks.{number}."
         if f"{prefix}resample.1.weight" in shapes:
             resamples.append(f"{prefix}time_conv.weight" in shapes)
-            in_stage.append(0)
+            stages.append([])
         elif f"{prefix}conv2.weight" in shapes:
-            if len(widths) == len(resamples):
-                widths.append(shapes[f"{prefix}conv2.weight"][0])
-                in_stage = in_stage or [0]
-            in_stage[-1] += 1
-    if not widths or base < 1 or any(width % base for width in widths) or len(widths) != len(resamples) + 1:
+            stages[-1].append(shapes[f"{prefix}conv2.weight"][0])
+    if not all(stages) or base < 1 or any(width % base for stage in stages for width in stage):
         raise CheckpointError(f"{source}: not a Wan VAE (its encoder's stages do not follow the known plan)")
-    multiples = [width // base for width in widths]
+    multiples = [stage[-1] // base for stage in stages]
     return {
         "base_dim": base,
         "decoder_base_dim": decoder_width // multiples[0],
         "z_dim": latent,
         "dim_mult": multiples,
-        "num_res_blocks": in_stage[0],
+        "num_res_blocks": len(stages[0]),
         "temperal_downsample": resamples,
         "in_channels": in_channels,
         "out_channels": out_channels,

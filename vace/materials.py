@@ -1,0 +1,183 @@
+"""Opening what the user brought for a task: files become clips, images, masks and boxes, checked against the task's row."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vace.errors import InputError, nearest
+from vace.media.clip import Clip, SelectedClip
+from vace.tasks import TASKS, Input, Task
+
+log = logging.getLogger("vace")
+
+# Chooses the frames of footage that will be used: (clip, width and height of what is made of it) -> (indices, fps).
+Selector = Callable[[Clip, int, int], tuple[Sequence[int], float]]
+
+
+@dataclass
+class Materials:
+    """arguments: keywords for the annotator. files: (flag, path) of every input. clip: the footage, if any."""
+
+    arguments: dict = field(default_factory=dict)
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    clip: Clip | None = None
+    source: object | None = None
+    selected: bool = False
+    open: list = field(default_factory=list)
+
+    def close(self) -> None:
+        for item in self.open:
+            if hasattr(item, "close"):
+                item.close()
+
+
+def split_list(value: str | Sequence[str] | None, files: bool = False) -> list[str]:
+    """Comma lists and repeated flags as one list. A file whose name holds a comma is taken whole when it exists."""
+    if value is None:
+        return []
+    result = []
+    for part in [value] if isinstance(value, (str, Path)) else value:
+        text = str(part).strip()
+        whole = files and Path(text).exists()
+        result += [text] if whole else [item.strip() for item in text.split(",") if item.strip()]
+    return result
+
+
+def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated: bool = False) -> Materials:
+    """Open and check everything `task` takes in `mode`; given: flag name -> value as from the command line.
+
+    Raises InputError for a missing or surplus input and for a file that cannot be read.
+    """
+    wanted = {item.flag: item for item in task.inputs_for(mode)}
+    _report_unused(task, wanted, given)
+    materials = Materials()
+    try:
+        for item in wanted.values():
+            _open_one(item, task, mode, given, materials, allow_truncated)
+    except BaseException:
+        materials.close()
+        raise
+    return materials
+
+
+def _report_unused(task: Task, wanted: dict[str, Input], given: dict) -> None:
+    for flag in ("video", "image", "mask", "bbox", "src_video", "src_mask"):
+        if given.get(flag) and flag not in wanted:
+            takes = ", ".join(item.describe() for item in wanted.values()) or "no materials"
+            log.warning("--%s is not used: task %s takes %s", flag, task.name, takes)
+
+
+def _missing(item: Input, task: Task, mode: str | None) -> InputError:
+    with_mode = f" (mode {mode})" if mode else ""
+    return InputError(f"--{item.flag}: task {task.name}{with_mode} needs {item.describe()}; see `vace tasks {task.name}`")
+
+
+def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Materials, allow_truncated: bool) -> None:
+    value = given.get(item.flag)
+    if not value:
+        raise _missing(item, task, mode)
+    if item.flag == "bbox":
+        from vace.annotators.boxes import parse_boxes
+
+        text = value if isinstance(value, str) else " ".join(str(part) for part in value)
+        into.arguments["bbox"] = parse_boxes(text)
+        return
+    paths = [Path(part) for part in split_list(value, files=True)]
+    if not item.low <= len(paths) <= item.high:
+        raise InputError(f"--{item.flag}: {len(paths)} given, task {task.name} takes {item.describe()}")
+    into.files += [(item.flag, path) for path in paths]
+    opened = [_open_file(item.flag, path, task, allow_truncated) for path in paths]
+    into.open += opened
+    _bind(item.flag, opened, task, into)
+
+
+def _open_file(flag: str, path: Path, task: Task, allow_truncated: bool):
+    if flag in ("video", "src_video"):
+        from vace.media.video import VideoReader
+
+        return VideoReader(path, allow_truncated=allow_truncated)
+    if flag == "image":
+        from vace.media.image import read_image
+
+        return read_image(path)
+    if "video" in task.flags() or "src_video" in task.flags():
+        from vace.media.mask import open_mask
+
+        return open_mask(path, allow_truncated=allow_truncated)
+    from vace.media.image import read_mask_image
+
+    return read_mask_image(path)
+
+
+def _bind(flag: str, opened: list, task: Task, into: Materials) -> None:
+    """Name the opened things as the task's annotator calls them."""
+    arguments = into.arguments
+    if flag == "video" and task.annotator == "frameref":
+        arguments["clips"] = opened
+    elif flag == "video":
+        arguments["frames"], into.clip, into.source = opened[0], opened[0], opened[0]
+    elif flag == "image":
+        arguments["images"] = opened
+    elif flag == "mask" and "video" in task.flags():
+        arguments["mask"] = opened[0]
+    elif flag == "mask":
+        arguments["masks"] = opened
+    else:
+        stem = "frames" if flag == "src_video" else "masks"
+        arguments |= {f"{stem}_{count}": item for count, item in enumerate(opened, 1)}
+
+
+def use_frames(materials: Materials, indices: Sequence[int], fps: float) -> None:
+    """Keep only these frames of the footage, and of a mask that runs along with it, to be played at `fps`."""
+    mask = materials.arguments.get("mask")
+    if mask is not None and mask.frame_count == materials.clip.frame_count > 1:
+        materials.arguments["mask"] = SelectedClip(mask, indices, fps)
+    materials.clip = materials.arguments["frames"] = SelectedClip(materials.clip, indices, fps)
+    materials.selected = True
+
+
+def check_number(flag: str, value, low: float, high: float = math.inf, whole: bool = False) -> None:
+    """Raise InputError unless `value` is a finite number in low..high (None passes)."""
+    if value is None:
+        return
+    fits = isinstance(value, (int, float)) and math.isfinite(value) and low <= value <= high
+    if fits and (not whole or float(value).is_integer()):
+        return
+    kind = "a whole number" if whole else "a number"
+    span = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
+    raise InputError(f"--{flag} {value}: give {kind} {span}")
+
+
+def annotator_parameters(task: Task, mode: str | None, given: dict) -> dict:
+    """The parameters among `given` that the task takes, checked, with the row's fixed arguments and the mode."""
+    check_number("expand_ratio", given.get("expand_ratio"), 0, 1)
+    check_number("maskaug_ratio", given.get("maskaug_ratio"), 0, 1)
+    check_number("expand_num", given.get("expand_num"), 1, whole=True)
+    check_number("clip_frames", given.get("clip_frames"), 1, whole=True)
+    check_number("ref_num", given.get("ref_num"), 1, whole=True)
+    check_number("mask_blur", given.get("mask_blur"), 0, whole=True)
+    parameters = {name: given[name] for name in task.params if given.get(name) is not None}
+    for name in ("direction", "label"):
+        if name in parameters:
+            parameters[name] = split_list(parameters[name])
+    if isinstance(parameters.get("label"), list):
+        parameters["label"] = parameters["label"][0] if parameters["label"] else None
+    if "process_type" in task.params:
+        parameters |= _process_types(parameters.pop("process_type", None))
+    if mode:
+        parameters["mode"] = mode
+    return parameters | dict(task.fixed)
+
+
+def _process_types(value) -> dict:
+    names = split_list(value)
+    if len(names) != 2:
+        raise InputError("--process_type: task composition needs two task names, e.g. frameref,outpainting")
+    for name in names:
+        if name not in TASKS:
+            raise InputError(f"--process_type {name}: no such task; {nearest(name, TASKS)}")
+    return {"process_type_1": names[0], "process_type_2": names[1]}

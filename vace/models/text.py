@@ -1,0 +1,82 @@
+"""Prompts to text states: cleaning, tokens, the UMT5 encoder."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from vace.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+
+
+def clean_prompt(text: str) -> str:
+    """Broken encodings repaired, html escapes undone (twice), every run of white space made one blank."""
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`, which may hold no more than a tokenizer.json.
+
+    Raises CheckpointError when the files there make no tokenizer, or one that cannot pad.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    whole = folder / "tokenizer.json"
+    try:
+        if whole.is_file() and not (folder / "tokenizer_config.json").is_file():
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(whole))
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the tokenizers package raises bare Exception for a file it cannot parse
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{folder}: no usable tokenizer ({reason}); download it again") from error
+    if tokenizer.pad_token is None:
+        if "<pad>" not in tokenizer.get_vocab():
+            raise CheckpointError(f"{folder}: the tokenizer knows no <pad> token")
+        tokenizer.pad_token = "<pad>"
+    return tokenizer
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_len: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask, int64 [B, text_len]: cleaned, cut to text_len with the end token kept, padded at the end."""
+    batch = tokenizer(
+        [clean_prompt(text) for text in texts],
+        padding="max_length",
+        padding_side="right",
+        truncation=True,
+        max_length=text_len,
+        return_tensors="pt",
+    )
+    return batch["input_ids"], batch["attention_mask"]
+
+
+@torch.no_grad()
+def encode_ids(model: UMT5EncoderModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Text states [B, L, width] of token ids [B, L]; where the mask is 0, tokens are not attended to."""
+    return model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, model: UMT5EncoderModel, texts: Sequence[str], text_len: int
+) -> list[torch.Tensor]:
+    """One tensor of text states [tokens, width] per text, without its padding, on the model's device.
+
+    Columns that are padding in every text are left out before encoding: positions are relative and padding is masked,
+    so the result is the same and a short prompt costs a fraction.
+    """
+    ids, mask = tokenize(tokenizer, texts, text_len)
+    lengths = mask.gt(0).sum(dim=1).tolist()
+    longest = max(lengths)
+    device = model.shared.weight.device
+    states = encode_ids(model, ids[:, :longest].to(device), mask[:, :longest].to(device))
+    return [state[:length] for state, length in zip(states, lengths)]

@@ -1,0 +1,224 @@
+"""Verb 1: materials -> src_video, src_mask, src_ref_images and a manifest, on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vace.errors import InputError
+from vace.materials import Materials, Selector, annotator_parameters, check_number, open_materials, use_frames
+from vace.runs import OutputFolder, Stages, draw_seed, free_name, input_records, write_manifest
+from vace.tasks import Task, find_task, resolve_mode
+
+log = logging.getLogger("vace")
+
+DEFAULT_FPS = 16.0  # of what is made without footage: the model's own rate
+DEFAULT_SEED = 2025
+OWN_AUGMENTATION = ("inpainting", "image_reference")  # annotators that enlarge the mask before they gray or cut
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Where the prepared files are, and the manifest that describes them."""
+
+    folder: Path
+    manifest: dict
+    src_video: Path | None = None
+    src_mask: Path | None = None
+    src_ref_images: list[Path] = field(default_factory=list)
+
+    def as_json(self) -> dict:
+        return {
+            "out_video": None,
+            "src_video": str(self.src_video) if self.src_video else None,
+            "src_mask": str(self.src_mask) if self.src_mask else None,
+            "src_ref_images": [str(path) for path in self.src_ref_images],
+            "seed": self.manifest["seed"],
+            "manifest": str(self.folder / "manifest.json"),
+            "toy": False,
+        }
+
+
+def prepared_in(folder: Path, manifest: dict) -> Prepared:
+    """The `Prepared` that a manifest in `folder` describes."""
+    named: dict[str, list[Path]] = {}
+    for record in manifest["outputs"]:
+        named.setdefault(record["role"], []).append(folder / record["name"])
+    first = {role: paths[0] for role, paths in named.items()}
+    return Prepared(
+        folder, manifest, first.get("src_video"), first.get("src_mask"), named.get("src_ref_images", [])
+    )
+
+
+def preprocess(
+    task: str,
+    *,
+    mode: str | None = None,
+    pre_save_dir: str | Path | None = None,
+    save_fps: float | None = None,
+    size: str | None = None,
+    frame_num: int | None = None,
+    seed: int = DEFAULT_SEED,
+    intermediates: str = "exact",
+    allow_truncated: bool = False,
+    progress: bool = True,
+    select: Selector | None = None,
+    **given,
+) -> Prepared:
+    """Prepare materials for `task`.
+
+    given: the material flags and parameters of the task (video, image, mask, bbox, direction, expand_ratio ...), each a
+    string as on the command line or a list. select: frames of footage to use (`vace pipeline` gives it). Files go to
+    pre_save_dir, by default processed/TASK/TIME; nothing stays there when it fails.
+    Raises InputError for what is wrong with the input, OutputError for what cannot be written.
+    """
+    row = find_task(task)
+    if not row.annotator:
+        raise InputError(f"--task {task}: nothing to prepare; run `vace pipeline --task {task} --prompt '...'`")
+    mode = resolve_mode(row, mode)
+    check_number("save_fps", save_fps, 0.01, 1000)
+    settings = {"task": task, "mode": mode, "seed": draw_seed(seed), "save_fps": save_fps, "size": size}
+    settings |= {"frame_num": frame_num, "intermediates": intermediates, "allow_truncated": allow_truncated}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    parameters = annotator_parameters(row, mode, settings)
+    materials = open_materials(row, mode, settings, allow_truncated=allow_truncated)
+    try:
+        result = _annotate(row, materials, parameters)
+        if select is not None and materials.clip is not None and row.time == "footage":
+            # Nothing was computed yet: the first call told the size, on which the number of usable frames depends.
+            use_frames(materials, *select(materials.clip, result.width, result.height))
+            result = _annotate(row, materials, parameters)
+        folder = Path(pre_save_dir) if pre_save_dir else free_name(Path("processed") / task)
+        with OutputFolder(folder, "--pre_save_dir") as out:
+            return _write(row, materials, result, settings, out, progress)
+    finally:
+        materials.close()
+
+
+def _annotate(row: Task, materials: Materials, parameters: dict):
+    from vace import annotators
+
+    parameters = dict(parameters)
+    if "size" in row.params:
+        from vace.conditioning.sizes import parse_size
+
+        chosen = parse_size(parameters.pop("size", None) or "720p")
+        parameters["size"] = (chosen.width, chosen.height)
+    augment = {name: parameters.pop(name, None) for name in ("maskaug_mode", "maskaug_ratio")}
+    if row.annotator in OWN_AUGMENTATION:
+        parameters |= augment
+    elif row.annotator != "framerefext":
+        parameters.pop("seed", None)
+    result = annotators.get(row.annotator)(**materials.arguments, **parameters)
+    if augment["maskaug_mode"] and row.annotator not in OWN_AUGMENTATION and result.has_masks:
+        from vace.annotators.maskaug import augmented
+
+        fill = row.filler if row.under_mask == "neutral" else None
+        result.chunks = augmented(result.chunks, **augment, seed=parameters.get("seed", DEFAULT_SEED), fill=fill)
+    return result
+
+
+def _write(row: Task, materials: Materials, result, settings: dict, out: OutputFolder, progress: bool) -> Prepared:
+    stages, outputs = Stages(), []
+    fps = settings["save_fps"] or (materials.clip.fps if materials.clip else _clip_fps(materials) or DEFAULT_FPS)
+    log.info("%s", _plan(row, materials, result, settings, fps, out.path))
+    with stages.stage("preprocess"):
+        if result.chunks is not None:
+            outputs += _write_video(row, materials, result, settings, fps, out, progress)
+        outputs += _write_images(row, result, out)
+    extra = {"fps": fps, "time": "model" if materials.selected else row.time, "under_mask": row.under_mask}
+    extra |= {"filler": [list(span) for span in result.filler], "stages": stages.rows, "device": "cpu"}
+    manifest = write_manifest(
+        out.file("manifest.json"), "preprocess", settings, input_records(materials.files), outputs,
+        seed=settings["seed"], **extra,
+    )  # fmt: skip
+    return prepared_in(out.path, manifest)
+
+
+def _clip_fps(materials: Materials) -> float | None:
+    clips = materials.arguments.get("clips") or [materials.arguments.get("frames_1")]
+    return clips[0].fps if clips[0] is not None else None
+
+
+def _plan(row: Task, materials: Materials, result, settings: dict, fps: float, folder: Path) -> str:
+    if result.chunks is None:
+        return f"{row.name}: {len(result.images)} pictures -> {folder}"
+    from vace.media.video import estimated_bytes
+
+    made = f"{result.frame_count} frames {result.width}x{result.height} at {fps:g} fps"
+    if materials.source is not None and materials.source.frame_count != result.frame_count:
+        made = f"{materials.source.frame_count} frames in, " + made
+    size = estimated_bytes(settings["intermediates"], result.width, result.height, result.frame_count)
+    return f"{row.name}: {made}; {settings['intermediates']} files of about {max(1, round(size / 1e6))} MB -> {folder}"
+
+
+def _write_video(row: Task, materials, result, settings: dict, fps: float, out: OutputFolder, progress: bool) -> list:
+    from vace.media.preview import preview_frames
+    from vace.media.video import VideoWriter, check_free_space, estimated_bytes
+
+    kind = settings["intermediates"]
+    shape = (result.width, result.height, result.frame_count)
+    need = estimated_bytes(kind, *shape) + estimated_bytes("preview", *shape)
+    check_free_space(out.path, need)
+    paths = {"src_video": out.file(f"src_video-{row.name}.mp4"), "preview": out.file(f"preview-{row.name}.mp4")}
+    if result.has_masks:
+        paths["src_mask"] = out.file(f"src_mask-{row.name}.mp4")
+    with ExitStack() as stack:
+        writers = {}
+        for role, path in paths.items():
+            sound = _sound(row, materials, result, settings, fps) if role == "src_video" else None
+            form = "preview" if role == "preview" else kind
+            writers[role] = stack.enter_context(VideoWriter(path, fps, kind=form, audio_from=sound))
+        for chunk in _counted(result.chunks, result.frame_count, progress, row.name):
+            writers["src_video"].write(chunk.frames)
+            if result.has_masks:
+                writers["src_mask"].write(chunk.masks)
+            writers["preview"].write(preview_frames(chunk.frames, chunk.masks))
+    return [_record(role, path, fps, shape) for role, path in paths.items()]
+
+
+def _sound(row: Task, materials: Materials, result, settings: dict, fps: float) -> tuple[Path, float, float] | None:
+    """Where the sound comes from: the footage, where the result runs in its time."""
+    source = materials.source
+    if source is None or not source.has_audio or row.time != "footage" or settings["save_fps"]:
+        return None
+    return (source.path, 0.0, result.frame_count / fps)
+
+
+def _counted(chunks: Iterator, total: int, progress: bool, name: str) -> Iterator:
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=name, unit="frame", disable=not progress, leave=False, delay=1) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk.frames))
+
+
+def _write_images(row: Task, result, out: OutputFolder) -> list[dict]:
+    from vace.media.image import write_image
+
+    outputs = []
+    for role, stem, images in (
+        ("src_ref_images", "src_ref_image", result.images),
+        ("image_masks", "src_mask", result.image_masks),
+    ):
+        for count, image in enumerate(images):
+            if image is None:
+                continue
+            number = f"_{count}" if len(images) > 1 else ""
+            path = out.file(f"{stem}{number}-{row.name}.png")
+            write_image(path, image)
+            outputs.append(_record(role, path))
+    return outputs
+
+
+def _record(role: str, path: Path, fps: float | None = None, shape: tuple | None = None) -> dict:
+    from vace.media.manifest import file_record
+
+    record = {"role": role, **file_record(path)}
+    if shape:
+        record |= {"width": shape[0], "height": shape[1], "frames": shape[2], "fps": fps}
+    return record

@@ -47,7 +47,7 @@ class SelectedClip:
     def __init__(self, clip: Clip, indices: Sequence[int], fps: float | None = None) -> None:
         self.clip, self.indices = clip, [int(i) for i in indices]
         self.name, self.width, self.height = clip.name, clip.width, clip.height
-        self.fps = clip.fps if fps is None else fps
+        self.fps = getattr(clip, "fps", 0.0) if fps is None else fps  # a mask has no rate of its own
         self.frame_count = len(self.indices)
 
     def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:

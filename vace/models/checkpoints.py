@@ -152,7 +152,7 @@ def _model_key(model_name: str) -> str:
 
 def _local_folder(name: str) -> Path | None:
     """A whole copy of the model on this machine: ./models, $VACE_MODELS, then the hub cache."""
-    roots = [Path("models")] + ([Path(os.environ["VACE_MODELS"]).expanduser()] if os.environ.get("VACE_MODELS") else [])
+    roots = [Path("models"), *(Path(root).expanduser() for root in [os.environ.get("VACE_MODELS")] if root)]
     folders = [root / repository.partition("/")[2] for repository in MODELS[name] for root in roots]
     for folder in folders:
         if folder.is_dir():
@@ -181,11 +181,11 @@ def _is_whole(folder: Path) -> bool:
 
 def _known_name(folder: Path) -> str | None:
     """The short name of a published model, from its folder's name or from its place in the hub cache."""
-    path = str(folder.resolve())
+    path = folder.resolve()
     for name, repositories in MODELS.items():
-        for repository in repositories:
-            if folder.resolve().name == repository.partition("/")[2] or f"models--{repository.replace('/', '--')}" in path:
-                return name
+        cache_names = {f"models--{repository.replace('/', '--')}" for repository in repositories}
+        if path.name in {repository.partition("/")[2] for repository in repositories} or cache_names & set(path.parts):
+            return name
     return None
 
 

@@ -74,7 +74,8 @@ def vae_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -> dict[s
         raise CheckpointError(f"{source}: a Wan2.2 VAE; VACE needs the Wan2.1 VAE")
     if config["z_dim"] != _VAE_LATENT_CHANNELS and "latents_mean" not in config:
         raise CheckpointError(
-            f"{source}: {config['z_dim']} latent channels without latents_mean and latents_std; give them in vae/config.json"
+            f"{source}: {config['z_dim']} latent channels without latents_mean and latents_std; "
+            "give them in vae/config.json"
         )
     return config
 

@@ -33,7 +33,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     index = int(number or 0)
     if index >= count:
         found = f"it has cuda:0 to cuda:{count - 1}" if count else "torch sees no CUDA device"
-        raise DeviceError(f"--device {text}: no such device on this machine ({found}); use --device auto or --device cpu")
+        raise DeviceError(f"--device {text}: not on this machine ({found}); use --device auto or --device cpu")
     return torch.device("cuda", index)
 
 

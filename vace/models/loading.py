@@ -24,6 +24,7 @@ COMPONENTS = ("transformer", "text_encoder", "vae")
 _KEPT_FLOAT32 = ("time_embedder", "time_proj", "scale_shift_table", ".norm1.", ".norm2.", ".norm3.")
 _HEAD = "proj_out."
 _LISTED = 4
+_BAD_SETTINGS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _empty_model(part: Part) -> nn.Module:
     try:
         with init_empty_weights(include_buffers=False):
             return _make(part)
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, StrictDataclassError) as error:
+    except (*_BAD_SETTINGS, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{part.source}: its settings do not make a {part.component} ({reason})") from error
 

@@ -47,7 +47,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_len: int) -> tuple[torch.Tensor, torch.Tensor]:
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_len: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask, int64 [B, text_len]: cleaned, cut to text_len with the end token kept, padded at the end."""
     batch = tokenizer(
         [clean_prompt(text) for text in texts],
@@ -76,7 +78,7 @@ def encode_texts(
     """
     ids, mask = tokenize(tokenizer, texts, text_len)
     lengths = mask.gt(0).sum(dim=1).tolist()
-    longest = max(lengths)
+    longest = max(1, *lengths)
     device = model.shared.weight.device
     states = encode_ids(model, ids[:, :longest].to(device), mask[:, :longest].to(device))
-    return [state[:length] for state, length in zip(states, lengths)]
+    return [state[:length] for state, length in zip(states, lengths, strict=True)]

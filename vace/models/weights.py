@@ -99,7 +99,7 @@ def read_header(path: Path) -> dict[str, Shape]:
     with path.open("rb") as file:
         start = file.read(len(_POINTER) + 8)
         if start.startswith(_POINTER):
-            raise CheckpointError(f"{path}: a git-lfs pointer, not the weights; run 'git lfs pull' or download the file")
+            raise CheckpointError(f"{path}: a git-lfs pointer, not the weights; run 'git lfs pull' there")
         length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else 0
         if not 2 <= length <= size - 8:
             raise CheckpointError(f"{path}: not a safetensors file, or cut off within its header ({size} bytes)")

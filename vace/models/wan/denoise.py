@@ -38,7 +38,7 @@ def denoise(
     """Noise -> clean latents, float32.
 
     cond, uncond: (latents, timestep) -> velocity, with and without the prompt; without `uncond`, or at scale 1, one
-    call per step. on_step(i, steps, latents after step i, the clean latents step i aimed at): for progress and previews;
+    call per step. on_step(i, steps, latents after step i, clean latents step i aimed at): for progress and previews;
     what it raises ends the loop.
     """
     latents = latents_CTHW.float()

@@ -7,6 +7,7 @@ Nothing is left half done when a call is interrupted: its state is local to it.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,6 @@ from vace.models.wan import transformer, vae
 from vace.models.wan.denoise import OnStep, denoise, draw_noise
 
 log = logging.getLogger("vace")
-
-TIME_STRIDE, SPACE_STRIDE = 4, 8  # frames and pixels per latent cell
 
 
 def load_engine(
@@ -67,6 +66,7 @@ class WanEngine:
         self._parts = parts
         self._tokenizer = tokenizer
         self._modules: dict[str, torch.nn.Module] = {}
+        self._zero_latents: dict[tuple[int, ...], torch.Tensor] = {}  # latents of an all-neutral video, by its shape
         self._homes = dict.fromkeys(COMPONENTS, device)
         if t5_cpu:
             self._homes["text_encoder"] = torch.device("cpu")
@@ -75,7 +75,7 @@ class WanEngine:
         self._dtypes = {"transformer": dtype, "text_encoder": text_dtype, "vae": torch.float32}
 
     def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Text states [tokens, text width] of the prompt and, unless None, of the negative prompt ('' is a prompt too)."""
+        """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
         texts = [prompt] if negative is None else [prompt, negative]
         with self._in_use("text_encoder") as model:
             states = text.encode_texts(self._tokenizer, model, texts, self.text_len)
@@ -85,18 +85,14 @@ class WanEngine:
     def encode_context(
         self, frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor] = ()
     ) -> torch.Tensor:
-        """The model's context [96, T' + R, h, w] for frames [3, T, H, W], mask [1, T, H, W] and R references [3, 1, H, W].
+        """The context [96, T' + R, h, w] of frames [3, T, H, W], mask [1, T, H, W] and R references [3, 1, H, W].
 
         References come first, in the given order; their number is not limited by the length of the video.
         """
+        refs = [ref.to(self.device) for ref in refs]
         with self._in_use("vae") as model:
-            seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-            def encode(videos: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-                return [_encode_once(model, video, seen) for video in videos]
-
-            refs = [ref.to(self.device) for ref in refs]
-            return encode_context(encode, frames.to(self.device), mask.to(self.device), refs)
+            encode = functools.partial(vae.encode, model)
+            return encode_context(encode, frames.to(self.device), mask.to(self.device), refs, self._zero_latents)
 
     def denoise(
         self,
@@ -136,7 +132,7 @@ class WanEngine:
             )
 
     def decode(self, latents: torch.Tensor, refs: int = 0) -> torch.Tensor:
-        """Video [3, T, H, W] in [-1, 1], float32, on the CPU; the first `refs` latent frames are references and dropped."""
+        """Video [3, T, H, W] in [-1, 1], float32, on the CPU; the first `refs` latent frames (references) are dropped."""
         return torch.cat(list(self.decode_chunks(latents, refs)), dim=1)
 
     def decode_chunks(self, latents: torch.Tensor, refs: int = 0) -> Iterator[torch.Tensor]:
@@ -148,6 +144,7 @@ class WanEngine:
     def release(self) -> None:
         """Drops every component from memory; the next call reads it again."""
         self._modules.clear()
+        self._zero_latents.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -179,14 +176,3 @@ class WanEngine:
         elif name == "text_encoder":
             del self._modules[name]
 
-
-def _encode_once(
-    model: torch.nn.Module, video: torch.Tensor, seen: list[tuple[torch.Tensor, torch.Tensor]]
-) -> torch.Tensor:
-    """The latents of `video`; a video met before in this call (all neutral, mostly) is not encoded again."""
-    for known, latents in seen:
-        if known.shape == video.shape and torch.equal(known, video):
-            return latents
-    latents = vae.encode(model, [video])[0]
-    seen.append((video, latents))
-    return latents

@@ -4,7 +4,8 @@ The class holds the weights and the blocks; the pass is ours, for three reasons.
 main block that takes its hint, so one hint is alive instead of one per context block. Context blocks whose scale is 0
 are left out. And what does not change over the steps is prepared once.
 
-Shape letters: C channels, T latent frames, H W latent height and width, N tokens = T (H/2) (W/2), D width, L text tokens.
+Shape letters: C channels, T latent frames, H W latent height and width, N tokens = T (H/2) (W/2), D model width, L text
+tokens.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ def prepare(
     out only when none after it has any. Raises InputError for a grid the patches do not divide.
     """
     config = model.config
-    grid = tuple(size // patch for size, patch in zip(context_CTHW.shape[1:], config.patch_size))
-    if any(size % patch for size, patch in zip(context_CTHW.shape[1:], config.patch_size)):
+    sizes = list(zip(context_CTHW.shape[1:], config.patch_size, strict=True))
+    if any(size % patch for size, patch in sizes):
         raise InputError(
             f"a latent of {list(context_CTHW.shape[1:])} does not divide into patches of {list(config.patch_size)}; "
             "choose a width and height divisible by 16"
         )
+    grid = tuple(size // patch for size, patch in sizes)
     scales = _block_scales(context_scale, len(config.vace_layers))
     context_1CTHW = context_CTHW.unsqueeze(0).to(_compute_dtype(model))
     embedded = _tokens(model.vace_patch_embedding(context_1CTHW)) if scales else None
@@ -61,7 +63,7 @@ def prepare(
 
 @torch.no_grad()
 def embed_text(model: WanVACETransformer3DModel, states_LD: torch.Tensor, text_len: int) -> torch.Tensor:
-    """Text states [tokens, text width] -> [1, text_len, D]; zeros fill up to text_len and are attended to, as trained."""
+    """Text states [tokens, text width] -> [1, text_len, D]; zeros fill text_len and are attended to, as in training."""
     padded = states_LD.new_zeros(1, text_len, states_LD.shape[1])
     padded[0, : states_LD.shape[0]] = states_LD[:text_len]
     return model.condition_embedder.text_embedder(padded.to(_compute_dtype(model)))

@@ -8,6 +8,7 @@ leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,9 +47,8 @@ def _encode_one(vae: AutoencoderKLWan, video_CTHW: torch.Tensor) -> torch.Tensor
     mean, inverse_std = _statistics(vae)
     cache = [None] * _causal_convolutions(vae.encoder)
     whole = 1 + (video_CTHW.shape[1] - 1) // 4 * 4
-    starts = [0, *range(1, whole, 4)]
     chunks = []
-    for start, end in zip(starts, [*starts[1:], whole]):
+    for start, end in pairwise([0, *range(1, whole, 4), whole]):
         piece = video_CTHW[:, start:end].unsqueeze(0).to(mean)
         chunks.append(vae.encoder(piece, feat_cache=cache, feat_idx=[0]))
     moments = vae.quant_conv(torch.cat(chunks, dim=2))[0]

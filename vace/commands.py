@@ -1,0 +1,93 @@
+"""What each command does with its options: one call of a verb, or a listing. Between `cli`, which parses, and the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vace.errors import InputError
+from vace.runs import read_manifest
+
+STAGE_OF = {"preprocess": ("preprocess",), "wan": ("wan", "generate"), "pipeline": ("pipeline",)}
+
+
+def _from_manifest(command: str, given: dict) -> dict:
+    """The options of an earlier run, changed by the ones given now."""
+    source = given.pop("from", None)
+    if source is None:
+        return given
+    manifest = read_manifest(source)
+    if manifest["command"] == command:
+        parameters = manifest["parameters"]
+    elif manifest["command"] == "pipeline" and command in manifest.get("stage_parameters", {}):
+        parameters = manifest["stage_parameters"][command]
+    else:
+        raise InputError(f"--from {source}: a manifest of `vace {manifest['command']}`; give it to that command")
+    return {name: value for name, value in parameters.items() if value is not None} | given
+
+
+def preprocess(**given) -> dict:
+    from vace.preprocess import preprocess as verb
+
+    given = _from_manifest("preprocess", given)
+    given.pop("device", None)
+    if not given.get("task"):
+        raise InputError("--task: say what to make of the materials; `vace tasks` lists the tasks")
+    return verb(**given).as_json()
+
+
+def wan(**given) -> dict:
+    from vace.generate import generate
+
+    return generate(**_from_manifest("wan", given)).as_json()
+
+
+def pipeline(**given) -> dict:
+    from vace.pipeline import pipeline as verb
+
+    resume = given.pop("resume", None)
+    if resume is not None:
+        from vace.pipeline import resumed
+
+        given = resumed(Path(resume)) | given
+    return verb(**_from_manifest("pipeline", given)).as_json()
+
+
+def tasks(name: str | None = None, json: bool = False, **_) -> str | list:
+    from vace.listing import explain_task, list_tasks
+    from vace.tasks import TASKS, find_task
+
+    if json:
+        return find_task(name).as_dict() if name else [task.as_dict() for task in TASKS.values()]
+    return explain_task(find_task(name)) if name else list_tasks()
+
+
+def models(json: bool = False, **_) -> str | list:
+    from vace.listing import list_models, model_rows
+
+    return model_rows() if json else list_models()
+
+
+def doctor(json: bool = False, **_) -> str | list:
+    from vace.doctor import examine, render
+
+    findings = examine()
+    return [finding.as_dict() for finding in findings] if json else render(findings)
+
+
+def bench(what: str, out: str | None = None, frames: int | None = None, progress: bool = True, **given) -> str:
+    if what == "media":
+        from vace.bench import media as module
+
+        result = module.run(frames=frames or 300, long_frames=given["long_frames"])
+    else:
+        from vace.bench import wan as module
+
+        result = module.run(ckpt=given["ckpt_dir"])
+    text = module.render(result)
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{what}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (folder / f"{what}.md").write_text(text + "\n")
+    return text

@@ -1,0 +1,315 @@
+"""Verb 2: src_video, src_mask, src_ref_images and a prompt -> out_video, by a base model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vace.runs import OutputFolder, Stages, free_name, input_records, public_recipe, write_manifest
+from vace.settings import Settings, check_base, resolve_settings
+from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
+
+log = logging.getLogger("vace")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Where the results are, and the manifest that describes them."""
+
+    folder: Path
+    manifest: dict
+    out_videos: list[Path]
+    src_video: Path | None = None
+    src_mask: Path | None = None
+    src_ref_images: list[Path] = field(default_factory=list)
+
+    def as_json(self) -> dict:
+        answer = {
+            "out_video": str(self.out_videos[0]),
+            "src_video": str(self.src_video) if self.src_video else None,
+            "src_mask": str(self.src_mask) if self.src_mask else None,
+            "src_ref_images": [str(path) for path in self.src_ref_images],
+            "seed": self.manifest["seed"],
+            "manifest": str(self.folder / "manifest.json"),
+            "toy": self.manifest["model"]["toy"],
+        }
+        if len(self.out_videos) > 1:
+            answer["out_videos"] = [str(path) for path in self.out_videos]
+        return answer
+
+
+def generated_in(folder: Path, manifest: dict) -> Generated:
+    """The `Generated` that a manifest in `folder` describes."""
+    named: dict[str, list[Path]] = {}
+    for record in manifest["outputs"]:
+        named.setdefault(record["role"], []).append(folder / record["name"])
+    first = {role: paths[0] for role, paths in named.items()}
+    return Generated(
+        folder, manifest, named["out_video"], first.get("src_video"), first.get("src_mask"),
+        named.get("src_ref_images", []),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a generation needs, checked, before anything heavy is loaded."""
+
+    checkpoint: object
+    settings: Settings
+    given: dict
+
+    def parameters(self) -> dict:
+        model = {name: self.given.get(name) for name in ("ckpt_dir", "model_name", "config", "no_download")}
+        return {"base": "wan"} | model | self.settings.parameters()
+
+
+def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
+    """Find the checkpoint and resolve the settings; the device asked for must exist.
+
+    Raises InputError, MissingWeights, CheckpointError or DeviceError.
+    """
+    check_base(base)
+    resolve_settings(prompt, given, {})  # a wrong flag is told before weights are looked for or fetched
+    from vace.models.checkpoints import find_checkpoint
+
+    checkpoint = find_checkpoint(
+        given.get("ckpt_dir"), given.get("model_name"),
+        no_download=bool(given.get("no_download")), config=given.get("config"),
+    )  # fmt: skip
+    settings = resolve_settings(prompt, given, checkpoint.defaults)
+    from vace.models.devices import pick_device, pick_dtype
+
+    pick_dtype(settings.dtype, pick_device(settings.device))
+    pick_device(settings.noise_device)
+    return Job(checkpoint, settings, given)
+
+
+def generate(
+    prompt: str | None = None,
+    *,
+    src_video=None,
+    src_mask=None,
+    src_ref_images=None,
+    save_dir: str | Path | None = None,
+    save_file: str | Path | None = None,
+    progress: bool = True,
+    job: Job | None = None,
+    **given,
+) -> Generated:
+    """Make videos.
+
+    prompt: what is seen. src_video, src_mask: prepared files (white = generate). src_ref_images: pictures, a comma list
+    or a list. given: further flags (see vace.flags and vace.settings.DEFAULTS). job: a `prepare_job` of the same flags,
+    to spare a second look. Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails,
+    but videos that are finished when it is interrupted are kept.
+    Raises VaceError: InputError, MissingWeights, CheckpointError, DeviceError, OutputError.
+    """
+    job = job or prepare_job(prompt, **given)
+    sources = open_sources(src_video, src_mask, src_ref_images, job.settings.allow_truncated)
+    try:
+        shape = plan_shape(sources, job.settings)
+        folder = Path(save_dir) if save_dir else free_name(Path("results") / job.checkpoint.name)
+        with OutputFolder(folder, "--save_dir") as out:
+            return _Run(job, sources, shape, out, progress, save_file).run()
+    finally:
+        sources.close()
+
+
+class _Run:
+    """One generation at work: its stages in order, each finished video on disk before the next begins."""
+
+    def __init__(self, job: Job, sources: Sources, shape: Shape, out: OutputFolder, progress: bool, save_file) -> None:
+        self.job, self.sources, self.shape, self.out = job, sources, shape, out
+        self.settings, self.progress, self.save_file = job.settings, progress, save_file
+        self.stages, self.outputs = Stages(), []
+        self.inputs = input_records(sources.files)
+        self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
+
+    def run(self) -> Generated:
+        from vace.models.devices import pick_device
+        from vace.models.wan.engine import load_engine
+
+        settings = self.settings
+        device = pick_device(settings.device)
+        self.device = str(device)
+        log.info("%s", self._plan_line())
+        with self._stage("load"):
+            engine = load_engine(
+                self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu
+            )
+        with self._stage("read sources"):
+            frames, mask, refs = read_tensors(self.sources, self.shape, settings)
+        with self._stage("encode prompt"):
+            cond, uncond = engine.encode_prompts(settings.prompt, self._negative())
+        with self._stage("encode context"):
+            context = engine.encode_context(frames, mask, refs)
+        with self._stage("write sources"):
+            self._write_sources(frames, mask, refs)
+        del frames, mask
+        try:
+            for count in range(settings.num_videos):
+                self._make_video(engine, count, context, cond, uncond, len(refs))
+        except KeyboardInterrupt:
+            if any(record["role"] == "out_video" for record in self.outputs):
+                self._finish(interrupted=True)
+                self.out.keep = True
+            raise
+        return self._finish()
+
+    def _stage(self, name: str):
+        return self.stages.stage(name, self.device)
+
+    def _negative(self) -> str | None:
+        if self.settings.guidance_scale == 1:
+            return None
+        from vace.prompts.negative import WAN_NEGATIVE_PROMPT
+
+        own = self.settings.negative_prompt
+        return WAN_NEGATIVE_PROMPT if own is None else own
+
+    def _plan_line(self) -> str:
+        from vace.models.wan.cost import estimate
+
+        settings, shape = self.settings, self.shape
+        footage = shape.frames.describe() if shape.frames else f"{shape.count} frames at {shape.fps:g} fps"
+        cost = estimate(
+            self.job.checkpoint, shape.width, shape.height, shape.model_count, len(self.sources.refs), settings.steps,
+            settings.guidance_scale,
+        )  # fmt: skip
+        line = f"wan {self.job.checkpoint.name}: {footage}; {shape.width}x{shape.height}"
+        line += f", {len(self.sources.refs)} references" if self.sources.refs else ""
+        line += f", {shape.tokens} tokens, {settings.steps} steps, seed {settings.seed}, on {self.device}"
+        line += f"; about {_amount(cost, self.device)}"
+        if settings.num_videos > 1:
+            line += f" each, {settings.num_videos} videos"
+        if self.job.checkpoint.is_toy:
+            line += "; " + toy_notice(self.job.checkpoint.defaults)
+        return line
+
+    def _make_video(self, engine, count: int, context, cond, uncond, refs: int) -> None:
+        from vace.conditioning.pixels import to_pixels
+        from vace.media.manifest import file_record
+
+        settings, seed = self.settings, self.settings.seed + count
+        with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
+            latents = engine.denoise(
+                context, cond, uncond, seed=seed, steps=settings.steps, shift=settings.shift,
+                guidance_scale=settings.guidance_scale, sampler=settings.sampler, context_scale=settings.context_scale,
+                noise_device=settings.noise_device, on_step=lambda *_: bar.update(),
+            )  # fmt: skip
+        with self._stage(f"decode {count}" if count else "decode"):
+            path = self._result_path(count)
+            with self._result_writer(path, seed) as writer:
+                left = self.shape.count
+                for chunk in engine.decode_chunks(latents, refs):
+                    if left > 0:
+                        writer.write(to_pixels(chunk[:, :left]))
+                    left -= chunk.shape[1]
+        record = {"role": "out_video", **_record(path, self.out.path, file_record), "seed": seed}
+        record |= {"width": self.shape.width, "height": self.shape.height}
+        self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
+
+    def _result_path(self, count: int) -> Path:
+        ending = "" if self.settings.out_format == "png" else ".mp4"
+        name = Path(self.save_file) if self.save_file else Path(f"out_video{ending}")
+        if count:
+            name = name.with_name(f"{name.stem}_{count}{name.suffix}")
+        return self.out.file(name.absolute() if self.save_file else name)
+
+    def _result_writer(self, path: Path, seed: int):
+        from vace.media.video import VideoWriter
+
+        plan, video = self.shape.frames, self.sources.video
+        sound = None
+        if plan is not None and plan.sound is not None and video.has_audio:
+            sound = (video.path, *plan.sound)
+        kind = {"mp4": "result", "exact": "exact", "png": "png"}[self.settings.out_format]
+        comment = None
+        if not self.settings.no_metadata:
+            comment = public_recipe(self._recipe() | {"seed": seed})
+        return VideoWriter(path, self.shape.fps, kind=kind, audio_from=sound, comment=comment)
+
+    def _recipe(self) -> dict:
+        from vace.runs import SCHEMA, versions
+
+        return {
+            "schema": SCHEMA, "command": "wan", "parameters": self._parameters(), "inputs": self.inputs,
+            "model": self.model, "versions": versions(),
+        }  # fmt: skip
+
+    def _parameters(self) -> dict:
+        files: dict[str, list[str]] = {}
+        for record in self.inputs:
+            files.setdefault(record["flag"], []).append(record["path"])
+        return self.job.parameters() | {flag: paths if len(paths) > 1 else paths[0] for flag, paths in files.items()}
+
+    def _write_sources(self, frames, mask, refs) -> None:
+        """The sources as the model sees them, the padding left out."""
+        from vace.conditioning.pixels import to_pixels
+        from vace.media.image import write_image
+        from vace.media.manifest import file_record
+        from vace.media.video import VideoWriter
+
+        shape, kind, paths = self.shape, self.settings.intermediates, {}
+        if self.sources.video is not None:
+            videos = {"src_video": frames, "src_mask": mask * 2 - 1 if self.sources.mask is not None else None}
+            for role, video in videos.items():
+                if video is None:
+                    continue
+                paths[role] = self.out.file(f"{role}.mp4")
+                pixels = to_pixels(video[:, : shape.count])
+                with VideoWriter(paths[role], shape.fps, kind=kind) as writer:
+                    writer.write(pixels if role == "src_video" else pixels[..., 0])
+        for role, path in paths.items():
+            self.outputs.append({"role": role, **file_record(path)})
+        for count, ref in enumerate(refs):
+            path = self.out.file(f"src_ref_image_{count}.png")
+            write_image(path, to_pixels(ref)[0])
+            self.outputs.append({"role": "src_ref_images", **file_record(path)})
+
+    def _finish(self, interrupted: bool = False) -> Generated:
+        more = {"seed": self.settings.seed, "device": self.device, "model": self.model, "stages": self.stages.rows}
+        more["frames"] = {"count": self.shape.count, "made": self.shape.model_count, "tokens": self.shape.tokens}
+        if interrupted:
+            more["interrupted"] = True
+        manifest = write_manifest(
+            self.out.file("manifest.json"), "wan", self._parameters(), self.inputs, self.outputs, **more
+        )
+        return generated_in(self.out.path, manifest)
+
+
+def toy_notice(defaults) -> str:
+    """What the plan line says of the embedded model."""
+    state = "a small trained toy" if defaults.get("trained") else "an untrained toy: it shows that everything runs"
+    return f"this is {state}; point --ckpt_dir at real weights for real videos"
+
+
+def _record(path: Path, folder: Path, file_record) -> dict:
+    """The file record, its name relative to the folder where it lies in it, else absolute (--save_file)."""
+    from vace.runs import input_records
+
+    record = file_record(path) if path.is_file() else input_records([("", path)])[0]
+    inside = path.absolute().is_relative_to(folder.absolute())
+    name = str(path.absolute().relative_to(folder.absolute()) if inside else path.absolute())
+    return {"name": name, "sha256": record["sha256"], "bytes": record["bytes"]}
+
+
+def _amount(cost: dict, device: str) -> str:
+    """Expected memory and time in words. Rates: sustained, from published timings; a CPU core does about 20 GFLOP/s."""
+    import os
+
+    rate = 60e12 if device.startswith("cuda") else 20e9 * (os.cpu_count() or 1)
+    seconds = cost["flops"] / rate
+    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{cost['peak_bytes'] / 1e9:.1f} GB and {time}"
+
+
+@contextmanager
+def _step_bar(steps: int, progress: bool) -> Iterator:
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc="denoise", unit="step", disable=not progress) as bar:
+        yield bar

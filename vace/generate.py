@@ -8,7 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vace.runs import OutputFolder, Stages, free_name, input_records, public_recipe, write_manifest
+from vace.runs import (
+    SCHEMA,
+    OutputFolder,
+    Stages,
+    finished,
+    free_name,
+    input_records,
+    public_recipe,
+    run_key,
+    versions,
+    write_manifest,
+)
 from vace.settings import Settings, check_base, resolve_settings
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
 
@@ -97,13 +108,16 @@ def generate(
     save_file: str | Path | None = None,
     progress: bool = True,
     job: Job | None = None,
+    resume: bool = False,
+    pipeline: dict | None = None,
     **given,
 ) -> Generated:
     """Make videos.
 
     prompt: what is seen. src_video, src_mask: prepared files (white = generate). src_ref_images: pictures, a comma list
     or a list. given: further flags (see vace.flags and vace.settings.DEFAULTS). job: a `prepare_job` of the same flags,
-    to spare a second look. Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails,
+    to spare a second look. resume: a finished result of the same inputs and parameters in save_dir is not made again.
+    pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before. Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails,
     but videos that are finished when it is interrupted are kept.
     Raises VaceError: InputError, MissingWeights, CheckpointError, DeviceError, OutputError.
     """
@@ -112,8 +126,13 @@ def generate(
     try:
         shape = plan_shape(sources, job.settings)
         folder = Path(save_dir) if save_dir else free_name(Path("results") / job.checkpoint.name)
+        inputs = input_records(sources.files)
+        done = finished(folder, run_key("wan", _parameters(job, inputs), inputs)) if resume else None
+        if done is not None:
+            log.info("already made in %s", folder)
+            return generated_in(folder, done)
         with OutputFolder(folder, "--save_dir") as out:
-            return _Run(job, sources, shape, out, progress, save_file).run()
+            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline).run()
     finally:
         sources.close()
 
@@ -121,11 +140,14 @@ def generate(
 class _Run:
     """One generation at work: its stages in order, each finished video on disk before the next begins."""
 
-    def __init__(self, job: Job, sources: Sources, shape: Shape, out: OutputFolder, progress: bool, save_file) -> None:
-        self.job, self.sources, self.shape, self.out = job, sources, shape, out
+    def __init__(
+        self, job: Job, sources: Sources, shape: Shape, inputs: list, out: OutputFolder, progress: bool, save_file,
+        pipeline: dict | None,
+    ) -> None:  # fmt: skip
+        self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
         self.settings, self.progress, self.save_file = job.settings, progress, save_file
+        self.pipeline = pipeline
         self.stages, self.outputs = Stages(), []
-        self.inputs = input_records(sources.files)
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
 
     def run(self) -> Generated:
@@ -233,18 +255,11 @@ class _Run:
         return VideoWriter(path, self.shape.fps, kind=kind, audio_from=sound, comment=comment)
 
     def _recipe(self) -> dict:
-        from vace.runs import SCHEMA, versions
-
-        return {
-            "schema": SCHEMA, "command": "wan", "parameters": self._parameters(), "inputs": self.inputs,
-            "model": self.model, "versions": versions(),
-        }  # fmt: skip
-
-    def _parameters(self) -> dict:
-        files: dict[str, list[str]] = {}
-        for record in self.inputs:
-            files.setdefault(record["flag"], []).append(record["path"])
-        return self.job.parameters() | {flag: paths if len(paths) > 1 else paths[0] for flag, paths in files.items()}
+        own = _parameters(self.job, self.inputs)
+        command, parameters = ("pipeline", self.pipeline["parameters"]) if self.pipeline else ("wan", own)
+        inputs = (self.pipeline or {}).get("materials", self.inputs)
+        recipe = {"schema": SCHEMA, "command": command, "parameters": parameters, "inputs": inputs}
+        return recipe | {"model": self.model, "versions": versions()}
 
     def _write_sources(self, frames, mask, refs) -> None:
         """The sources as the model sees them, the padding left out."""
@@ -275,10 +290,25 @@ class _Run:
         more["frames"] = {"count": self.shape.count, "made": self.shape.model_count, "tokens": self.shape.tokens}
         if interrupted:
             more["interrupted"] = True
-        manifest = write_manifest(
-            self.out.file("manifest.json"), "wan", self._parameters(), self.inputs, self.outputs, **more
-        )
+        own, command = _parameters(self.job, self.inputs), "wan"
+        parameters = own
+        if self.pipeline:
+            command, parameters = "pipeline", self.pipeline["parameters"]
+            more["stage_parameters"] = {"preprocess": self.pipeline.get("preprocess"), "wan": own}
+            more["materials"] = self.pipeline.get("materials", [])
+            more["stages"] = self.pipeline.get("prepared", []) + self.stages.rows
+        more["key"] = run_key("wan", own, self.inputs)
+        path = self.out.file("manifest.json")
+        manifest = write_manifest(path, command, parameters, self.inputs, self.outputs, **more)
         return generated_in(self.out.path, manifest)
+
+
+def _parameters(job: Job, inputs: list[dict]) -> dict:
+    """The flags that would make this again, files with their full paths."""
+    files: dict[str, list[str]] = {}
+    for record in inputs:
+        files.setdefault(record["flag"], []).append(record["path"])
+    return job.parameters() | {flag: paths if len(paths) > 1 else paths[0] for flag, paths in files.items()}
 
 
 def toy_notice(defaults) -> str:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from vace.conditioning.plan import FramePlan
 from vace.errors import InputError, nearest
 from vace.media.clip import Clip, SelectedClip
 from vace.tasks import TASKS, Input, Task
 
 log = logging.getLogger("vace")
 
-# Chooses the frames of footage that will be used: (clip, width and height of what is made of it) -> (indices, fps).
-Selector = Callable[[Clip, int, int], tuple[Sequence[int], float]]
+
+class Selector(Protocol):
+    """Chooses the frames that will be used, so that only these are prepared; `vace.pipeline.ModelFrames` is one."""
+
+    def key(self) -> dict: ...
+
+    def footage(self, clip: Clip, width: int, height: int) -> FramePlan: ...
+
+    def clips(self, clips: list, clip_frames: int | None, expand_num: int) -> tuple[list[FramePlan], int | None]: ...
 
 
 @dataclass
@@ -27,6 +36,7 @@ class Materials:
     clip: Clip | None = None
     source: object | None = None
     selected: bool = False
+    sound: tuple[float, float] | None = None
     open: list = field(default_factory=list)
 
     def close(self) -> None:
@@ -131,13 +141,19 @@ def _bind(flag: str, opened: list, task: Task, into: Materials) -> None:
         arguments |= {f"{stem}_{count}": item for count, item in enumerate(opened, 1)}
 
 
-def use_frames(materials: Materials, indices: Sequence[int], fps: float) -> None:
-    """Keep only these frames of the footage, and of a mask that runs along with it, to be played at `fps`."""
+def use_frames(materials: Materials, plan: FramePlan) -> None:
+    """Keep only the plan's frames of the footage, and of a mask that runs along with it."""
     mask = materials.arguments.get("mask")
     if mask is not None and mask.frame_count == materials.clip.frame_count > 1:
-        materials.arguments["mask"] = SelectedClip(mask, indices, fps)
-    materials.clip = materials.arguments["frames"] = SelectedClip(materials.clip, indices, fps)
-    materials.selected = True
+        materials.arguments["mask"] = SelectedClip(mask, plan.ids, plan.fps)
+    materials.clip = materials.arguments["frames"] = SelectedClip(materials.clip, plan.ids, plan.fps)
+    materials.selected, materials.sound = True, plan.sound
+
+
+def use_clips(materials: Materials, plans: list[FramePlan]) -> None:
+    """Play the clips that are kept at the model's rate."""
+    clips = materials.arguments["clips"]
+    materials.arguments["clips"] = [SelectedClip(clip, plan.ids, plan.fps) for clip, plan in zip(clips, plans, strict=True)]
 
 
 def check_number(flag: str, value, low: float, high: float = math.inf, whole: bool = False) -> None:

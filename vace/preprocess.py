@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vace.errors import InputError
-from vace.materials import Materials, Selector, annotator_parameters, check_number, open_materials, use_frames
-from vace.runs import OutputFolder, Stages, draw_seed, free_name, input_records, write_manifest
+from vace.materials import Materials, Selector, annotator_parameters, check_number, open_materials, use_clips, use_frames
+from vace.runs import OutputFolder, Stages, draw_seed, finished, free_name, input_records, run_key, write_manifest
 from vace.tasks import Task, find_task, resolve_mode
 
 log = logging.getLogger("vace")
 
 DEFAULT_FPS = 16.0  # of what is made without footage: the model's own rate
 DEFAULT_SEED = 2025
+DEFAULT_EXPAND = 80  # frames made besides the given ones
 OWN_AUGMENTATION = ("inpainting", "image_reference")  # annotators that enlarge the mask before they gray or cut
 
 
@@ -66,13 +67,15 @@ def preprocess(
     allow_truncated: bool = False,
     progress: bool = True,
     select: Selector | None = None,
+    resume: bool = False,
     **given,
 ) -> Prepared:
     """Prepare materials for `task`.
 
     given: the material flags and parameters of the task (video, image, mask, bbox, direction, expand_ratio ...), each a
-    string as on the command line or a list. select: frames of footage to use (`vace pipeline` gives it). Files go to
-    pre_save_dir, by default processed/TASK/TIME; nothing stays there when it fails.
+    string as on the command line or a list. select: chooses the frames of footage that are used (`vace pipeline` gives
+    it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing stays there when it fails. resume: files that
+    are there already, made of the same inputs with the same parameters, are not made again.
     Raises InputError for what is wrong with the input, OutputError for what cannot be written.
     """
     row = find_task(task)
@@ -83,19 +86,46 @@ def preprocess(
     settings = {"task": task, "mode": mode, "seed": draw_seed(seed), "save_fps": save_fps, "size": size}
     settings |= {"frame_num": frame_num, "intermediates": intermediates, "allow_truncated": allow_truncated}
     settings |= {name: value for name, value in given.items() if value is not None}
+    if select is not None:
+        settings["selection"] = select.key()
     parameters = annotator_parameters(row, mode, settings)
     materials = open_materials(row, mode, settings, allow_truncated=allow_truncated)
     try:
-        result = _annotate(row, materials, parameters)
-        if select is not None and materials.clip is not None and row.time == "footage":
-            # Nothing was computed yet: the first call told the size, on which the number of usable frames depends.
-            use_frames(materials, *select(materials.clip, result.width, result.height))
-            result = _annotate(row, materials, parameters)
+        inputs = input_records(materials.files)
+        settings |= _paths(inputs)
         folder = Path(pre_save_dir) if pre_save_dir else free_name(Path("processed") / task)
+        done = finished(folder, run_key("preprocess", settings, inputs)) if resume else None
+        if done is not None:
+            log.info("%s: already prepared in %s", task, folder)
+            return prepared_in(folder, done)
+        result = _selected(row, materials, parameters, select)
         with OutputFolder(folder, "--pre_save_dir") as out:
-            return _write(row, materials, result, settings, out, progress)
+            return _write(row, materials, result, settings, inputs, out, progress)
     finally:
         materials.close()
+
+
+def _paths(inputs: list[dict]) -> dict:
+    """The inputs by flag with full paths, so that the run can be repeated from any folder."""
+    paths: dict[str, list[str]] = {}
+    for record in inputs:
+        paths.setdefault(record["flag"], []).append(record["path"])
+    return {flag: found if len(found) > 1 else found[0] for flag, found in paths.items()}
+
+
+def _selected(row: Task, materials: Materials, parameters: dict, select: Selector | None):
+    """The annotator's result for the frames that will be used."""
+    if select is not None and "clips" in materials.arguments:
+        expand_num = parameters.get("expand_num", DEFAULT_EXPAND)
+        plans, keep = select.clips(materials.arguments["clips"], parameters.get("clip_frames"), expand_num)
+        use_clips(materials, plans)
+        parameters = parameters | ({"clip_frames": keep} if keep else {})
+    result = _annotate(row, materials, parameters)
+    if select is not None and materials.clip is not None and row.time == "footage":
+        # Nothing was computed yet: the first call told the size, on which the number of usable frames depends.
+        use_frames(materials, select.footage(materials.clip, result.width, result.height))
+        result = _annotate(row, materials, parameters)
+    return result
 
 
 def _annotate(row: Task, materials: Materials, parameters: dict):
@@ -121,7 +151,9 @@ def _annotate(row: Task, materials: Materials, parameters: dict):
     return result
 
 
-def _write(row: Task, materials: Materials, result, settings: dict, out: OutputFolder, progress: bool) -> Prepared:
+def _write(
+    row: Task, materials: Materials, result, settings: dict, inputs: list, out: OutputFolder, progress: bool
+) -> Prepared:
     stages, outputs = Stages(), []
     fps = settings["save_fps"] or (materials.clip.fps if materials.clip else _clip_fps(materials) or DEFAULT_FPS)
     log.info("%s", _plan(row, materials, result, settings, fps, out.path))
@@ -132,7 +164,7 @@ def _write(row: Task, materials: Materials, result, settings: dict, out: OutputF
     extra = {"fps": fps, "time": "model" if materials.selected else row.time, "under_mask": row.under_mask}
     extra |= {"filler": [list(span) for span in result.filler], "stages": stages.rows, "device": "cpu"}
     manifest = write_manifest(
-        out.file("manifest.json"), "preprocess", settings, input_records(materials.files), outputs,
+        out.file("manifest.json"), "preprocess", settings, inputs, outputs,
         seed=settings["seed"], **extra,
     )  # fmt: skip
     return prepared_in(out.path, manifest)
@@ -185,7 +217,9 @@ def _sound(row: Task, materials: Materials, result, settings: dict, fps: float) 
     source = materials.source
     if source is None or not source.has_audio or row.time != "footage" or settings["save_fps"]:
         return None
-    return (source.path, 0.0, result.frame_count / fps)
+    if materials.selected:
+        return (source.path, *materials.sound) if materials.sound else None
+    return (source.path, 0.0, source.duration)
 
 
 def _counted(chunks: Iterator, total: int, progress: bool, name: str) -> Iterator:

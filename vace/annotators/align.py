@@ -58,11 +58,14 @@ def fit_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def check_mask_size(size: tuple[int, int], width: int, height: int, name: str, flag: str = "--mask") -> None:
-    """Raise InputError, with both sizes, unless a mask of `size` (width, height) can be stretched to width x height."""
+def check_mask_size(size: tuple[int, int], width: int, height: int, flag: str = "--mask") -> None:
+    """Raise InputError, with both sizes, unless a mask of `size` (width, height) can be stretched to width x height.
+
+    flag: what the message begins with, the flag and the file.
+    """
     if not same_aspect(size, (width, height)):
         found, wanted = f"{size[0]}x{size[1]}", f"{width}x{height}"
-        raise InputError(f"{flag} {name}: {found} is of another shape than the {wanted} it belongs to; make it {wanted}")
+        raise InputError(f"{flag}: {found} is of another shape than the {wanted} it is for; make it {wanted}")
 
 
 class AlignedClip:

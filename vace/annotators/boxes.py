@@ -34,7 +34,7 @@ def parse_boxes(text: str) -> list[Box]:
     return [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
 
 
-def check_boxes(boxes: Sequence[Sequence[float]] | None, width: int, height: int, count: int | None = None) -> list[Box]:
+def check_boxes(boxes: Sequence[Sequence] | None, width: int, height: int, count: int | None = None) -> list[Box]:
     """`boxes` as a list of tuples, each lying in a frame of width x height pixels; `count` of them where it is given.
 
     Raises InputError, naming --bbox, the frame size and the form expected, for a wrong number of boxes and for a box
@@ -67,7 +67,7 @@ def _checked(box: Sequence[float], width: int, height: int, frame: str) -> Box:
 
 
 def box_mask(box: Sequence[float], width: int, height: int) -> np.ndarray:
-    """White (255) inside `box`, its numbers cut to whole pixels, black (0) outside: uint8 [H,W]. Parts outside are cut."""
+    """White (255) inside `box`, cut to whole pixels and to the frame, black (0) outside: uint8 [H,W]."""
     x1, y1, x2, y2 = (max(0, int(value)) for value in box)
     mask = np.zeros((height, width), np.uint8)
     mask[y1:y2, x1:x2] = 255
@@ -75,7 +75,7 @@ def box_mask(box: Sequence[float], width: int, height: int) -> np.ndarray:
 
 
 def mask_box(mask: np.ndarray, threshold: int = 1) -> tuple[int, int, int, int] | None:
-    """The smallest box around the pixels of `mask` (uint8 [H,W]) that are at least `threshold`; None if there is none."""
+    """The smallest box around the pixels of `mask` (uint8 [H,W]) of at least `threshold`; None if there is none."""
     import cv2
 
     x, y, width, height = cv2.boundingRect((mask >= threshold).view(np.uint8))

@@ -11,7 +11,7 @@ from vace.annotators.align import AlignedClip
 from vace.annotators.base import Chunk, Result
 from vace.annotators.streams import still
 from vace.errors import InputError, nearest
-from vace.media.clip import CHUNK, ArrayClip, Clip, SelectedClip
+from vace.media.clip import ArrayClip, Clip, SelectedClip
 
 FILLER = 127  # what stands for frames to be made; the original computes 127.5 and writes 127
 DEFAULT_EXPAND_NUM = 80
@@ -80,9 +80,9 @@ class FrameRef:
     """Pictures (*frame modes) or clips (*clip modes) kept where they are, `expand_num` gray frames to be made.
 
     images: one or two RGB uint8 [H,W,3]; clips: one or two. The second is fitted to the first's size on white.
-    Lengths are the original's: 80 more than what is given, which is 81 or 82 frames for pictures. clip_frames keeps only
-    that many frames of a clip: the last ones of a first clip, the first ones of a last clip. Result.filler holds the
-    gray range. Raises InputError for an unknown mode, for pictures where clips are meant or the other way round, and
+    Lengths are the original's: 80 more than what is given, which is 81 or 82 frames for pictures. clip_frames keeps
+    only that many frames of a clip: the last ones of a first clip, the first ones of a last clip. Result.filler holds
+    the gray range. Raises InputError for an unknown mode, for pictures where clips are meant or the other way round, and
     for a wrong number of them.
     """
 
@@ -113,8 +113,8 @@ def _materials(mode: str, images: Sequence[np.ndarray] | None, clips: Sequence[C
     given, surplus = (clips, images) if wants_clips else (images, clips)
     given = list(given or [])
     if surplus and not given:
-        kind = "clips, not pictures: use the *frame modes" if wants_clips else "pictures, not clips: use the *clip modes"
-        raise InputError(f"{other}: mode {mode} takes {kind}, or give {flag}")
+        kinds = ("clips, not pictures", "*frame") if wants_clips else ("pictures, not clips", "*clip")
+        raise InputError(f"{other}: mode {mode} takes {kinds[0]}; give {flag}, or use one of the {kinds[1]} modes")
     needed = sum(MODES[mode])
     if len(given) != needed:
         example = "two, separated by a comma" if needed == 2 else "one"

@@ -76,7 +76,9 @@ def expand(mask: np.ndarray, ratio: float, steps: int, sides: Sequence[float]) -
     return cv2.dilate(mask, kernel, anchor=(steps * right, steps * bottom))
 
 
-def augment(mask: np.ndarray, mode: str, ratio: float, steps: int, sides: Sequence[float], clockwise=True) -> np.ndarray:
+def augment(
+    mask: np.ndarray, mode: str, ratio: float, steps: int, sides: Sequence[float], clockwise: bool = True
+) -> np.ndarray:
     """`mask` (uint8 [H,W]) in `mode`, everything random given: see `expand` for ratio, steps and sides."""
     kind, _, grown = mode.partition("_")
     if kind == "hull":

@@ -54,7 +54,7 @@ def region(mode: str, width: int, height: int, mask: np.ndarray | None, bbox: Se
         return box_mask(check_boxes(bbox, width, height, 1)[0], width, height)
     if mask is None:
         raise InputError("--mask: mode mask needs a mask; give a picture that is white where something shall change")
-    check_mask_size((mask.shape[1], mask.shape[0]), width, height, "mask")
+    check_mask_size((mask.shape[1], mask.shape[0]), width, height)
     return binary(fit_mask(mask, width, height))
 
 
@@ -63,7 +63,7 @@ def clip_masks(clip: Clip, mask: MaskClip, augment: Augment | None = None) -> It
 
     Raises InputError, at once, when the mask is of another aspect, or has neither one frame nor as many as the clip.
     """
-    check_mask_size((mask.width, mask.height), clip.width, clip.height, mask.name)
+    check_mask_size((mask.width, mask.height), clip.width, clip.height, f"--mask {mask.name}")
     if mask.frame_count not in (1, clip.frame_count):
         raise InputError(
             f"--mask {mask.name}: {mask.frame_count} frames for a clip of {clip.frame_count}; "

@@ -59,7 +59,12 @@ def _keep_box(at: tuple[int, int], size: tuple[int, int], direction: Sequence[st
 
 
 def outer_geometry(
-    width: int, height: int, direction: Sequence[str], expand_ratio: float, keep_padding_ratio: int = 1, mask_blur: int = 0
+    width: int,
+    height: int,
+    direction: Sequence[str],
+    expand_ratio: float,
+    keep_padding_ratio: int = 1,
+    mask_blur: int = 0,
 ) -> Geometry:
     """The canvas that is larger by int(expand_ratio * size) on each side of `direction`.
 
@@ -75,7 +80,12 @@ def outer_geometry(
 
 
 def inner_geometry(
-    width: int, height: int, direction: Sequence[str], expand_ratio: float, keep_padding_ratio: int = 1, mask_blur: int = 0
+    width: int,
+    height: int,
+    direction: Sequence[str],
+    expand_ratio: float,
+    keep_padding_ratio: int = 1,
+    mask_blur: int = 0,
 ) -> Geometry:
     """The canvas of the picture's size, of which int(expand_ratio * size) on each side of `direction` is made anew.
 

@@ -6,6 +6,8 @@ Letters: T frames, H and W source pixels, h and w model pixels. Source pixels ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -64,6 +66,35 @@ def mask_to_unit(masks: np.ndarray) -> torch.Tensor:
     return tensor.div_(127.5).sub_(1.0).add_(1.0).div_(2.0).clamp_(0.0, 1.0).unsqueeze(0)
 
 
+def video_from_chunks(chunks: Iterable[np.ndarray], width: int, height: int, count: int) -> torch.Tensor:
+    """A clip read a chunk at a time (uint8 [t,H,W,3]) -> float32 [3,count,h,w] in -1..1, resized and cropped.
+
+    The last frame is repeated up to `count`; nothing is read beyond it. Raises InputError where no frame comes.
+    """
+    video = torch.empty(3, count, height, width, dtype=torch.float32)
+    filled = 0
+    for chunk in chunks:
+        part = to_model_space(resize_crop(chunk[: count - filled], width, height))
+        video[:, filled : filled + part.shape[1]] = part
+        filled += part.shape[1]
+        if filled == count:
+            return video
+    return _repeat_last(video, filled, "src_video")
+
+
+def mask_from_chunks(chunks: Iterable[np.ndarray], width: int, height: int, count: int) -> torch.Tensor:
+    """`video_from_chunks` for masks: uint8 [t,H,W] -> float32 [1,count,h,w] in 0..1; a still mask serves all frames."""
+    mask = torch.empty(1, count, height, width, dtype=torch.float32)
+    filled = 0
+    for chunk in chunks:
+        part = mask_to_unit(resize_crop_mask(chunk[: count - filled], width, height))
+        mask[:, filled : filled + part.shape[1]] = part
+        filled += part.shape[1]
+        if filled == count:
+            return mask
+    return _repeat_last(mask, filled, "src_mask")
+
+
 def letterbox(image: np.ndarray, width: int, height: int) -> torch.Tensor:
     """A reference image whole and centred on a white canvas: uint8 [H,W,3] -> float32 [3,1,h,w] in -1..1.
 
@@ -86,8 +117,15 @@ def letterbox(image: np.ndarray, width: int, height: int) -> torch.Tensor:
     return canvas
 
 
+def _repeat_last(video: torch.Tensor, filled: int, name: str) -> torch.Tensor:
+    if filled == 0:
+        raise InputError(f"{name} holds no frames: give one with at least one")
+    video[:, filled:] = video[:, filled - 1 : filled]
+    return video
+
+
 def _resize_crop_chunk(frames: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The same on a few frames, uint8 [t,H,W,3] -> uint8 [t,h,w,3]."""
+    """`resize_crop` of a few frames at once, uint8 [t,H,W,3] -> uint8 [t,h,w,3]."""
     source_height, source_width = frames.shape[1:3]
     scale = max(width / source_width, height / source_height)
     rows, columns = round(scale * source_height), round(scale * source_width)

@@ -1,0 +1,96 @@
+"""`vace tasks` and `vace models` as text."""
+
+from __future__ import annotations
+
+import textwrap
+
+from vace.tasks import GROUPS, TASKS, Task
+
+# What each base model asks for, from arithmetic: bf16 weights of the transformer plus the text encoder on disk.
+MODEL_NOTES = {
+    "vace-1.3B": "19 GB on disk with its text encoder; 480p and 720p",
+    "vace-14B": "about 47 GB on disk with its text encoder; 480p and 720p, the best quality",
+    "vace-1.3B-preview": "the first public weights, 480p",
+}
+
+
+def list_tasks() -> str:
+    """Every task with its materials and modes, grouped."""
+    lines = []
+    for group, meaning in GROUPS.items():
+        rows = [task for task in TASKS.values() if task.group == group]
+        if not rows:
+            continue
+        lines += ["", f"{group}: {meaning}"]
+        for task in rows:
+            lines.append(f"  {task.name:<18} {task.help}")
+            detail = "; ".join(_inputs(task)) + (f"; params: {', '.join(task.params)}" if task.params else "")
+            lines += textwrap.wrap(detail, 110, initial_indent=" " * 21, subsequent_indent=" " * 23)
+    lines += ["", "`vace tasks NAME` explains one, with commands to copy; `vace tasks --json` is for programs."]
+    return "\n".join(lines).lstrip("\n")
+
+
+def _inputs(task: Task) -> list[str]:
+    if not task.modes:
+        return [_joined(task.inputs)]
+    default = f" (default {task.default_mode})" if task.default_mode and len(task.modes) > 1 else ""
+    return [f"mode {mode}: {_joined(inputs)}" for mode, inputs in task.modes.items()] + ([default] if default else [])
+
+
+def _joined(inputs) -> str:
+    return " + ".join(item.describe() for item in inputs) or "no materials"
+
+
+def explain_task(task: Task) -> str:
+    """One task: what it takes, what it writes, flags with their help, commands to copy."""
+    from vace.flags import FLAGS
+
+    helps = {flag.name: flag.help for flag in FLAGS}
+    lines = [f"{task.name} ({task.group}): {task.help}", "", "takes:"]
+    lines += [f"  {line}" for line in _inputs(task)]
+    if task.lead_modes:
+        lines.append(f"  before the mode, for the video part: {', '.join(task.lead_modes)} (e.g. --mode "
+                     f"{task.lead_modes[0]},{next(iter(task.modes))})")  # fmt: skip
+    lines += ["writes:", f"  {', '.join(task.outputs) or 'nothing: it is for `vace pipeline`'}"]
+    if "src_mask" in task.outputs:
+        lines.append(f"  under the white of the mask: {task.under_mask}")
+    if task.params:
+        lines += ["parameters:"] + [f"  --{name:<16} {helps[name]}" for name in task.params]
+    lines.append("commands:")
+    for example in task.examples:
+        if task.annotator:
+            lines.append(f"  vace preprocess {example}")
+    lines.append(f"  vace pipeline --base wan {task.examples[0]} --prompt 'what the video shows'")
+    return "\n".join(lines)
+
+
+def model_rows() -> list[dict]:
+    """One row per base model: name, hub ids, where it lies on this machine (None: not here), what to know."""
+    from vace.errors import VaceError
+    from vace.models.checkpoints import MODELS, find_checkpoint
+
+    rows = []
+    for name, repositories in MODELS.items():
+        try:
+            folder = str(find_checkpoint(None, name, no_download=True).path)
+        except VaceError:
+            folder = None
+        rows.append({"name": name, "hub": list(repositories), "path": folder, "note": MODEL_NOTES.get(name, "")})
+    tiny = find_checkpoint("tiny", None)
+    note = "the embedded toy: serves when no other model is found"
+    rows.append({"name": "tiny", "hub": [], "path": str(tiny.path), "note": note})
+    return rows
+
+
+def list_models() -> str:
+    lines = []
+    for row in model_rows():
+        lines.append(f"{row['name']:<18} {row['note']}")
+        if row["path"]:
+            lines.append(f"{'':<18} here: {row['path']}")
+        else:
+            target = row["hub"][0].partition("/")[2]
+            lines.append(f"{'':<18} not here; get it: hf download {row['hub'][0]} --local-dir models/{target}")
+    lines.append("")
+    lines.append("Use one with --model_name NAME, or any folder or hub id with --ckpt_dir.")
+    return "\n".join(lines)

@@ -151,7 +151,7 @@ def _terminated(signum, frame):
 
 
 def main(arguments: Sequence[str] | None = None, command: str | None = None, prog: str = "vace") -> int:
-    """Run one command; returns the exit status: 0 done, 2 the user's input or machine, 1 a fault of ours, 130 stopped."""
+    """Run one command. The exit status: 0 done, 2 the user's input or machine, 1 a fault of ours, 130 stopped."""
     given = _attached(_underscored(sys.argv[1:] if arguments is None else arguments))
     try:
         namespace = build_parser(command, prog).parse_args(given)

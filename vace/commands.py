@@ -1,4 +1,4 @@
-"""What each command does with its options: one call of a verb, or a listing. Between `cli`, which parses, and the rest."""
+"""What each command does with its options: one call of a verb, or a listing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 
 from vace.errors import InputError
 from vace.runs import read_manifest
-
-STAGE_OF = {"preprocess": ("preprocess",), "wan": ("wan", "generate"), "pipeline": ("pipeline",)}
 
 
 def _from_manifest(command: str, given: dict) -> dict:

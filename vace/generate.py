@@ -117,8 +117,9 @@ def generate(
     prompt: what is seen. src_video, src_mask: prepared files (white = generate). src_ref_images: pictures, a comma list
     or a list. given: further flags (see vace.flags and vace.settings.DEFAULTS). job: a `prepare_job` of the same flags,
     to spare a second look. resume: a finished result of the same inputs and parameters in save_dir is not made again.
-    pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before. Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails,
-    but videos that are finished when it is interrupted are kept.
+    pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before.
+    Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails, but videos that are
+    finished when it is interrupted are kept.
     Raises VaceError: InputError, MissingWeights, CheckpointError, DeviceError, OutputError.
     """
     job = job or prepare_job(prompt, **given)
@@ -127,7 +128,7 @@ def generate(
         shape = plan_shape(sources, job.settings)
         folder = Path(save_dir) if save_dir else free_name(Path("results") / job.checkpoint.name)
         inputs = input_records(sources.files)
-        done = finished(folder, run_key("wan", _parameters(job, inputs), inputs)) if resume else None
+        done = finished(folder, _key(job, inputs)) if resume else None
         if done is not None:
             log.info("already made in %s", folder)
             return generated_in(folder, done)
@@ -159,9 +160,7 @@ class _Run:
         self.device = str(device)
         log.info("%s", self._plan_line())
         with self._stage("load"):
-            engine = load_engine(
-                self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu
-            )
+            engine = load_engine(self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu)
         with self._stage("read sources"):
             frames, mask, refs = read_tensors(self.sources, self.shape, settings)
         with self._stage("encode prompt"):
@@ -297,7 +296,7 @@ class _Run:
             more["stage_parameters"] = {"preprocess": self.pipeline.get("preprocess"), "wan": own}
             more["materials"] = self.pipeline.get("materials", [])
             more["stages"] = self.pipeline.get("prepared", []) + self.stages.rows
-        more["key"] = run_key("wan", own, self.inputs)
+        more["key"] = _key(self.job, self.inputs)
         path = self.out.file("manifest.json")
         manifest = write_manifest(path, command, parameters, self.inputs, self.outputs, **more)
         return generated_in(self.out.path, manifest)
@@ -309,6 +308,12 @@ def _parameters(job: Job, inputs: list[dict]) -> dict:
     for record in inputs:
         files.setdefault(record["flag"], []).append(record["path"])
     return job.parameters() | {flag: paths if len(paths) > 1 else paths[0] for flag, paths in files.items()}
+
+
+def _key(job: Job, inputs: list[dict]) -> str:
+    """What the result depends on; the model that served counts, not how it was asked for."""
+    settings = {k: v for k, v in _parameters(job, inputs).items() if k not in ("ckpt_dir", "model_name", "no_download")}
+    return run_key("wan", settings | {"model": job.checkpoint.name}, inputs)
 
 
 def toy_notice(defaults) -> str:
@@ -333,7 +338,13 @@ def _amount(cost: dict, device: str) -> str:
 
     rate = 60e12 if device.startswith("cuda") else 20e9 * (os.cpu_count() or 1)
     seconds = cost["flops"] / rate
-    time = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    time = (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
     return f"{cost['peak_bytes'] / 1e9:.1f} GB and {time}"
 
 

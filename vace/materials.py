@@ -1,4 +1,4 @@
-"""Opening what the user brought for a task: files become clips, images, masks and boxes, checked against the task's row."""
+"""Opening what the user brought for a task: files become clips, images, masks and boxes, as the task's row asks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def _report_unused(task: Task, wanted: dict[str, Input], given: dict) -> None:
 
 def _missing(item: Input, task: Task, mode: str | None) -> InputError:
     with_mode = f" (mode {mode})" if mode else ""
-    return InputError(f"--{item.flag}: task {task.name}{with_mode} needs {item.describe()}; see `vace tasks {task.name}`")
+    return InputError(
+        f"--{item.flag}: task {task.name}{with_mode} needs {item.describe()}; see `vace tasks {task.name}`"
+    )
 
 
 def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Materials, allow_truncated: bool) -> None:
@@ -153,7 +155,9 @@ def use_frames(materials: Materials, plan: FramePlan) -> None:
 def use_clips(materials: Materials, plans: list[FramePlan]) -> None:
     """Play the clips that are kept at the model's rate."""
     clips = materials.arguments["clips"]
-    materials.arguments["clips"] = [SelectedClip(clip, plan.ids, plan.fps) for clip, plan in zip(clips, plans, strict=True)]
+    materials.arguments["clips"] = [
+        SelectedClip(clip, plan.ids, plan.fps) for clip, plan in zip(clips, plans, strict=True)
+    ]
 
 
 def check_number(flag: str, value, low: float, high: float = math.inf, whole: bool = False) -> None:

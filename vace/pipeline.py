@@ -115,7 +115,9 @@ def resumed(folder: Path) -> dict:
     else:
         manifest = read_manifest(folder, "--resume")
         if manifest["command"] != "pipeline":
-            raise InputError(f"--resume {folder}: made by `vace {manifest['command']}`; give a pipeline's result folder")
+            raise InputError(
+                f"--resume {folder}: made by `vace {manifest['command']}`; give a pipeline's result folder"
+            )
         parameters = dict(manifest["parameters"])
     return parameters | {"save_dir": str(folder), "resume": True}
 

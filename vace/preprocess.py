@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vace.errors import InputError
-from vace.materials import Materials, Selector, annotator_parameters, check_number, open_materials, use_clips, use_frames
+from vace.materials import (
+    Materials,
+    Selector,
+    annotator_parameters,
+    check_number,
+    open_materials,
+    use_clips,
+    use_frames,
+)
 from vace.runs import OutputFolder, Stages, draw_seed, finished, free_name, input_records, run_key, write_manifest
 from vace.tasks import Task, find_task, resolve_mode
 
@@ -49,9 +57,7 @@ def prepared_in(folder: Path, manifest: dict) -> Prepared:
     for record in manifest["outputs"]:
         named.setdefault(record["role"], []).append(folder / record["name"])
     first = {role: paths[0] for role, paths in named.items()}
-    return Prepared(
-        folder, manifest, first.get("src_video"), first.get("src_mask"), named.get("src_ref_images", [])
-    )
+    return Prepared(folder, manifest, first.get("src_video"), first.get("src_mask"), named.get("src_ref_images", []))
 
 
 def preprocess(
@@ -121,7 +127,7 @@ def _selected(row: Task, materials: Materials, parameters: dict, select: Selecto
         use_clips(materials, plans)
         parameters = parameters | ({"clip_frames": keep} if keep else {})
     result = _annotate(row, materials, parameters)
-    if select is not None and materials.clip is not None and row.time == "footage":
+    if select is not None and materials.clip is not None:
         # Nothing was computed yet: the first call told the size, on which the number of usable frames depends.
         use_frames(materials, select.footage(materials.clip, result.width, result.height))
         result = _annotate(row, materials, parameters)
@@ -161,13 +167,22 @@ def _write(
         if result.chunks is not None:
             outputs += _write_video(row, materials, result, settings, fps, out, progress)
         outputs += _write_images(row, result, out)
-    extra = {"fps": fps, "time": "model" if materials.selected else row.time, "under_mask": row.under_mask}
+    extra = {"fps": fps, "time": _time(row, materials), "under_mask": row.under_mask}
     extra |= {"filler": [list(span) for span in result.filler], "stages": stages.rows, "device": "cpu"}
     manifest = write_manifest(
         out.file("manifest.json"), "preprocess", settings, inputs, outputs,
         seed=settings["seed"], **extra,
     )  # fmt: skip
     return prepared_in(out.path, manifest)
+
+
+def _time(row: Task, materials: Materials) -> str:
+    """Whether the frames are footage, or made for the model one by one. A composition is what its sources are."""
+    from vace.sources import read_hints
+
+    prepared = [path for flag, path in materials.files if flag == "src_video"]
+    made = materials.selected or any(read_hints(path).get("time") == "model" for path in prepared)
+    return "model" if made else row.time
 
 
 def _clip_fps(materials: Materials) -> float | None:

@@ -1,5 +1,7 @@
-"""What every verb needs around its work: an output folder that leaves nothing behind when it fails, stages with time and
-peak memory, the manifest, and the key by which a finished stage is recognised.
+"""What every verb needs around its work.
+
+An output folder that leaves nothing behind when it fails, stages with time and peak memory, the manifest, and the key
+by which a finished stage is recognised.
 """
 
 from __future__ import annotations
@@ -144,7 +146,7 @@ def draw_seed(seed: int) -> int:
 
 
 def input_records(files: Iterable[tuple[str, Path]]) -> list[dict]:
-    """One record per input: flag, path, name, size and sha256. A folder's hash is that of its files' names and hashes."""
+    """One record per input: flag, path, name, size and sha256 (of a folder: of its files' names and hashes)."""
     records = []
     for flag, path in files:
         path = Path(path)

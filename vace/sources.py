@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the model will see. count: frames of the result; model_count: frames made; frames: the plan, with footage."""
+    """What the model will see. count: frames of the result; model_count: frames made; frames: the plan, if footage."""
 
     width: int
     height: int
@@ -144,11 +143,10 @@ def read_tensors(sources: Sources, shape: Shape, settings: Settings):
     refs = [pixels.letterbox(image, shape.width, shape.height) for image in sources.refs]
     if sources.video is None:
         return *context.empty_source(shape.model_count, shape.width, shape.height), refs
-    ids = shape.frames.model_ids
-    frames = pixels.to_model_space(_picked(sources.video, ids, shape, pixels.resize_crop))
+    frames = _read(pixels.video_from_chunks, sources.video, shape)
     if sources.mask is None:
         return frames, context.full_mask(shape.model_count, shape.width, shape.height), refs
-    mask = pixels.mask_to_unit(_picked(sources.mask, ids, shape, pixels.resize_crop_mask))
+    mask = _read(pixels.mask_from_chunks, sources.mask, shape)
     for warning in context.check_mask(mask):
         log.warning("%s", warning)
     frames, warnings = context.neutral_fill(frames, mask, sources.hints.get("under_mask"), settings.fill_mask)
@@ -157,10 +155,7 @@ def read_tensors(sources: Sources, shape: Shape, settings: Settings):
     return frames, mask, refs
 
 
-def _picked(clip, ids: Sequence[int], shape: Shape, resize) -> np.ndarray:
-    """The frames `ids` of a clip or mask at the model's size, uint8, resized a chunk at a time."""
-    if clip.frame_count == 1:
-        still = resize(next(iter(clip.chunks())), shape.width, shape.height)
-        return np.repeat(still, len(ids), axis=0)
-    chunks = SelectedClip(clip, ids).chunks()
-    return np.concatenate([resize(chunk, shape.width, shape.height) for chunk in chunks])
+def _read(reading, clip, shape: Shape):
+    """The planned frames of a clip or mask as a tensor at the model's size; a still mask serves every frame."""
+    chosen = clip if clip.frame_count == 1 else SelectedClip(clip, shape.frames.ids)
+    return reading(chosen.chunks(), shape.width, shape.height, shape.model_count)

@@ -148,7 +148,8 @@ _ROWS = (
                "--task firstlastclip --video assets/videos/test.mp4,assets/videos/test2.mp4 --clip_frames 17",
                clips=True),
     Task("framerefext", "extension", "framerefext", "Some frames of the clip kept in their places, the rest made.",
-         inputs=(VIDEO,), params=("ref_cfg", "ref_num", *AUGMENT), outputs=VIDEO_MASK, under_mask="neutral", filler=127,
+         inputs=(VIDEO,), params=("ref_cfg", "ref_num", *AUGMENT), outputs=VIDEO_MASK, time="model",
+         under_mask="neutral", filler=127,
          examples=("--task framerefext --video assets/videos/test.mp4 --ref_num 3 --seed 7",)),
     Task("inpainting", "repainting", "inpainting", "A region of the clip made anew.", modes=_INPAINT_MODES,
          params=AUGMENT, outputs=VIDEO_MASK, under_mask="neutral",
@@ -192,8 +193,8 @@ _ROWS = (
          modes={"plain": (Input("image", 2, 16, "the picture to expand, then the references"),)}, default_mode="plain",
          lead_modes=("firstframe", "lastframe"), params=("direction", "expand_ratio", "expand_num", *AUGMENT),
          outputs=(*VIDEO_MASK, *REFERENCE), time="model",
-         examples=("--task expand_anything --mode firstframe,plain"
-                   " --image assets/images/test.jpg,assets/images/test2.jpg --direction left,right --expand_ratio 0.2",)),
+         examples=("--task expand_anything --mode firstframe,plain --direction left,right --expand_ratio 0.2"
+                   " --image assets/images/test.jpg,assets/images/test2.jpg",)),
 )  # fmt: skip
 
 TASKS: Mapping[str, Task] = {row.name: row for row in _ROWS}

@@ -82,8 +82,8 @@ class FrameRef:
     images: one or two RGB uint8 [H,W,3]; clips: one or two. The second is fitted to the first's size on white.
     Lengths are the original's: 80 more than what is given, which is 81 or 82 frames for pictures. clip_frames keeps
     only that many frames of a clip: the last ones of a first clip, the first ones of a last clip. Result.filler holds
-    the gray range. Raises InputError for an unknown mode, for pictures where clips are meant or the other way round, and
-    for a wrong number of them.
+    the gray range. Raises InputError for an unknown mode, for pictures where clips are meant or the other way round,
+    and for a wrong number of them.
     """
 
     def __call__(

@@ -84,14 +84,16 @@ def still_masks(clip: Clip, mask: np.ndarray, augment: Augment | None = None) ->
 
 
 def _moving_masks(clip: Clip, mask: MaskClip, augment: Augment | None) -> Iterator[np.ndarray]:
-    any_white, all_white = False, True
+    any_white, all_white, seen = False, True, 0
     for chunk in mask.chunks():
         fitted = np.stack([binary(fit_mask(one, clip.width, clip.height)) for one in chunk])
         if augment:
             fitted = np.stack([binary(augment(one)) for one in fitted])
         any_white, all_white = any_white or bool(fitted.any()), all_white and bool(fitted.all())
+        seen += len(fitted)
+        if seen == mask.frame_count:  # before the last chunk goes out: nobody may ask for one after it
+            warn_if_useless(any_white, all_white)
         yield fitted
-    warn_if_useless(any_white, all_white)
 
 
 def warn_if_useless(any_white: bool, all_white: bool) -> None:

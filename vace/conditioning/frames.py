@@ -77,7 +77,7 @@ def opening_ids(timestamps: np.ndarray, fps: float, max_fps: float, max_count: i
     """The original's other rule (its `keep_last` off): the opening of the clip at min(fps, max_fps).
 
     Takes stride*n + 1 frames, as many as the clip lasts and `max_count` allows, spread over count / rate seconds. No
-    profile of the original turns it on; it serves clips that were prepared that way.
+    published profile turns it on, and no policy of ours uses it: `resample_ids` is the one that keeps exact time.
     Raises InputError for a clip too short for one frame at that rate (the original: division by zero).
     """
     stamps = _from_zero(timestamps)

@@ -20,7 +20,8 @@ from vace.errors import InputError
 from vace.models import text
 from vace.models.checkpoints import Checkpoint
 from vace.models.devices import pick_device, pick_dtype
-from vace.models.loading import COMPONENTS, Part, build, check_parts, read_part
+from vace.models.loading import build, check_parts
+from vace.models.parts import COMPONENTS, Part, read_part
 from vace.models.samplers import make_sampler
 from vace.models.wan import transformer, vae
 from vace.models.wan.denoise import OnStep, denoise, draw_noise

@@ -1,0 +1,47 @@
+"""A checkpoint's parts before their weights are read: sizes and tensor names, from json files and headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vace.models.checkpoints import Checkpoint, Component
+from vace.models.configs import text_config, transformer_config, vae_config
+from vace.models.keymaps import class_names
+from vace.models.weights import WeightFiles, open_weights, read_json
+
+COMPONENTS = ("transformer", "text_encoder", "vae")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component before its weights are read.
+
+    config: the class's arguments (for the transformer also `text_len`). names: tensor name in the class -> in the file.
+    """
+
+    component: str
+    config: Mapping[str, Any]
+    weights: WeightFiles
+    names: Mapping[str, str]
+    source: str
+
+
+def read_part(checkpoint: Checkpoint, component: str) -> Part:
+    """The sizes and tensor names of 'transformer', 'text_encoder' or 'vae'. Raises CheckpointError."""
+    found: Component = getattr(checkpoint, component)
+    source = str(found.files[0] if len(found.files) == 1 else found.files[0].parent)
+    weights = open_weights(found.files)
+    names = {new: old for old, new in class_names(component, weights.shapes).items()}
+    shapes = {new: weights.shapes[old] for new, old in names.items()}
+    stated = read_json(found.config) if found.config else {}
+    if component == "transformer":
+        extra = read_json(checkpoint.settings) if checkpoint.settings else {}
+        length = {"text_len": checkpoint.defaults.get("text_len")}
+        config = transformer_config(shapes, {**length, **stated, **extra}, source)
+    elif component == "vae":
+        config = vae_config(shapes, stated, source)
+    else:
+        config = text_config(shapes, stated, source)
+    return Part(component, config, weights, names, source)

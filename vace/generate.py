@@ -14,6 +14,7 @@ from vace.runs import (
     Stages,
     finished,
     free_name,
+    full_paths,
     input_records,
     public_recipe,
     run_key,
@@ -152,12 +153,12 @@ class _Run:
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
 
     def run(self) -> Generated:
-        from vace.models.devices import pick_device
+        from vace.models.devices import pick_device, pick_dtype
         from vace.models.wan.engine import load_engine
 
         settings = self.settings
         device = pick_device(settings.device)
-        self.device = str(device)
+        self.device, self.dtype = str(device), pick_dtype(settings.dtype, device)
         log.info("%s", self._plan_line())
         with self._stage("load"):
             engine = load_engine(self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu)
@@ -186,10 +187,10 @@ class _Run:
     def _negative(self) -> str | None:
         if self.settings.guidance_scale == 1:
             return None
-        from vace.prompts.negative import WAN_NEGATIVE_PROMPT
+        from vace.prompts import negative
 
         own = self.settings.negative_prompt
-        return WAN_NEGATIVE_PROMPT if own is None else own
+        return negative.WAN if own is None else own
 
     def _plan_line(self) -> str:
         from vace.models.wan.cost import estimate
@@ -198,11 +199,12 @@ class _Run:
         footage = shape.frames.describe() if shape.frames else f"{shape.count} frames at {shape.fps:g} fps"
         cost = estimate(
             self.job.checkpoint, shape.width, shape.height, shape.model_count, len(self.sources.refs), settings.steps,
-            settings.guidance_scale,
+            settings.guidance_scale, dtype_bytes=self.dtype.itemsize, offload=settings.offload_model,
         )  # fmt: skip
         line = f"wan {self.job.checkpoint.name}: {footage}; {shape.width}x{shape.height}"
         line += f", {len(self.sources.refs)} references" if self.sources.refs else ""
-        line += f", {shape.tokens} tokens, {settings.steps} steps, seed {settings.seed}, on {self.device}"
+        line += f", {shape.tokens} tokens, {settings.steps} steps, seed {settings.seed}"
+        line += f", on {self.device} in {str(self.dtype).removeprefix('torch.')}"
         line += f"; about {_amount(cost, self.device)}"
         if settings.num_videos > 1:
             line += f" each, {settings.num_videos} videos"
@@ -307,7 +309,7 @@ def _parameters(job: Job, inputs: list[dict]) -> dict:
     files: dict[str, list[str]] = {}
     for record in inputs:
         files.setdefault(record["flag"], []).append(record["path"])
-    return job.parameters() | {flag: paths if len(paths) > 1 else paths[0] for flag, paths in files.items()}
+    return full_paths(job.parameters() | files)
 
 
 def _key(job: Job, inputs: list[dict]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from typing import Protocol
 from vace.conditioning.plan import FramePlan
 from vace.errors import InputError, nearest
 from vace.media.clip import Clip, SelectedClip
+from vace.runs import split_list
 from vace.tasks import TASKS, Input, Task
 
 log = logging.getLogger("vace")
@@ -43,18 +43,6 @@ class Materials:
         for item in self.open:
             if hasattr(item, "close"):
                 item.close()
-
-
-def split_list(value: str | Sequence[str] | None, files: bool = False) -> list[str]:
-    """Comma lists and repeated flags as one list. A file whose name holds a comma is taken whole when it exists."""
-    if value is None:
-        return []
-    result = []
-    for part in [value] if isinstance(value, (str, Path)) else value:
-        text = str(part).strip()
-        whole = files and Path(text).exists()
-        result += [text] if whole else [item.strip() for item in text.split(",") if item.strip()]
-    return result
 
 
 def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated: bool = False) -> Materials:

@@ -13,7 +13,7 @@ from vace.flags import flags_for
 from vace.generate import Generated, Job, generate, prepare_job
 from vace.media.manifest import read_json, write_json
 from vace.preprocess import Prepared, preprocess
-from vace.runs import SCHEMA, OutputFolder, draw_seed, free_name, read_manifest
+from vace.runs import SCHEMA, OutputFolder, draw_seed, free_name, full_paths, read_manifest, split_list
 from vace.settings import Settings
 from vace.tasks import Task, find_task, resolve_mode
 
@@ -94,7 +94,7 @@ def pipeline(
         read_back = _restored(result, prepared)
         prepared = read_back or prepared
     parameters = {"task": task, "base": base, "prompt": prompt, "pre_save_dir": str(prepared.resolve())}
-    parameters |= {"save_dir": str(result.resolve())} | {k: v for k, v in given.items() if v is not None}
+    parameters |= {"save_dir": str(result.resolve())} | full_paths({k: v for k, v in given.items() if v is not None})
     with OutputFolder(result, "--save_dir") as out:
         write_json(out.file(JOB_FILE), {"schema": SCHEMA, "command": "pipeline", "parameters": parameters})
         try:
@@ -144,8 +144,6 @@ def _stages(
         stage["prepared"] = first.manifest["stages"]
     extra = given.get("src_ref_images")
     if extra:
-        from vace.materials import split_list
-
         sources["src_ref_images"] = [*sources.get("src_ref_images", []), *split_list(extra, files=True)]
     return generate(
         **sources, save_dir=result, save_file=given.get("save_file"), progress=progress, resume=resume, job=job,

@@ -12,7 +12,7 @@ import platform
 import random
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -158,6 +158,30 @@ def input_records(files: Iterable[tuple[str, Path]]) -> list[dict]:
             record = file_record(path)
         records.append({"flag": flag, "path": str(path.resolve()), **record})
     return records
+
+
+def full_paths(parameters: dict) -> dict:
+    """The same parameters with files as full paths, so that they mean the same from any folder."""
+    resolved = dict(parameters)
+    for flag in FILE_FLAGS:
+        if resolved.get(flag):
+            paths = [str(Path(path).resolve()) for path in split_list(resolved[flag], files=True)]
+            resolved[flag] = paths if len(paths) > 1 else paths[0]
+    if resolved.get("ckpt_dir") and Path(resolved["ckpt_dir"]).exists():
+        resolved["ckpt_dir"] = str(Path(resolved["ckpt_dir"]).resolve())
+    return resolved
+
+
+def split_list(value: str | Sequence[str] | None, files: bool = False) -> list[str]:
+    """Comma lists and repeated flags as one list. A file whose name holds a comma is taken whole when it exists."""
+    if value is None:
+        return []
+    result = []
+    for part in [value] if isinstance(value, (str, Path)) else value:
+        text = str(part).strip()
+        whole = files and Path(text).exists()
+        result += [text] if whole else [item.strip() for item in text.split(",") if item.strip()]
+    return result
 
 
 def run_key(command: str, parameters: dict, inputs: list[dict]) -> str:

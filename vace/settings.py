@@ -35,6 +35,8 @@ DEFAULTS: Mapping[str, object] = {
     "no_metadata": False,
     "allow_truncated": False,
 }
+# What a checkpoint's vace.json may call a setting by.
+SHORT_NAMES = {"frames": "frame_num", "guidance": "guidance_scale"}
 SAMPLERS = ("unipc", "dpm++")
 BASES = ("wan",)
 ONE_DEVICE_FLAGS = {"ulysses_size": 1, "ring_size": 1, "dit_fsdp": False, "t5_fsdp": False}
@@ -49,7 +51,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Resolved settings. frame_num: frames of a video made without footage, or None-able choice in `asked_frames`."""
+    """Resolved settings. asked_frames: --frame_num where it was given; frame_num: that, or the model's own length."""
 
     prompt: str
     size: str
@@ -97,7 +99,8 @@ def resolve_settings(prompt: str | None, given: Mapping[str, object], model_defa
     if prompt is None or not str(prompt).strip():
         raise InputError("--prompt: empty; describe in words what the video shows")
     asked = given.get("frame_num")
-    values = {name: _first(given.get(name), model_defaults.get(name), DEFAULTS[name]) for name in DEFAULTS}
+    own = {SHORT_NAMES.get(name, name): value for name, value in model_defaults.items()}
+    values = {name: _first(given.get(name), own.get(name), DEFAULTS[name]) for name in DEFAULTS}
     check_number("steps", values["steps"], 1, whole=True)
     check_number("num_videos", values["num_videos"], 1, whole=True)
     for name in ("shift", "guidance_scale"):

@@ -11,9 +11,8 @@ import numpy as np
 from vace.conditioning.plan import FramePlan, plan_frames
 from vace.conditioning.sizes import fit_area, source_frames, token_count
 from vace.errors import InputError
-from vace.materials import split_list
 from vace.media.clip import SelectedClip
-from vace.runs import SCHEMA
+from vace.runs import SCHEMA, split_list
 from vace.settings import Settings
 
 log = logging.getLogger("vace")

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from vace import annotators
+from vace.annotators.align import fit_frames
 from vace.annotators.colors import LABELS, label_colors, read_color_table
 from vace.annotators.frameref import filler_ranges
 from vace.annotators.layout import box_path
+from vace.annotators.subject import cut_subject
 from vace.errors import InputError
 from vace.media.clip import ArrayClip
 
@@ -158,6 +160,12 @@ def test_layout_box_starts_and_ends_where_told(gather):
     assert colors == {(255, 255, 255), label_colors()["cat"][::-1]}
 
 
+def test_a_path_is_even_and_whole():
+    assert box_path((0, 0, 4, 4), (10, 20, 14, 24), 11)[:, :2].tolist() == [[i, 2 * i] for i in range(11)]
+    for count in range(2, 100):
+        assert all(box_path((0, 0, 4, 4), (end, 0, end + 4, 4), count)[-1, 0] == end for end in range(1, 60))
+
+
 def test_one_frame_of_a_path_is_its_start():
     assert box_path((1, 2, 5, 6), (3, 4, 9, 9), 1).tolist() == [[1, 2, 4, 4]]
 
@@ -195,6 +203,16 @@ def test_references(noise, disc):
     assert np.array_equal(boxed.images[1], pictures[1][10:40, 10:60])
     plain = call(images=pictures, mode="plain")
     assert all(np.array_equal(a, b) for a, b in zip(plain.images, pictures, strict=True))
+
+
+def test_what_counts_as_subject(noise):
+    """Above 1 decides where to cut, above 0 what stays."""
+    image, mask = noise(1, 20, 30)[0], np.zeros((20, 30), np.uint8)
+    mask[2:18, 3:28], mask[5:10, 6:20] = 1, 2
+    subject, cut = cut_subject(image, mask)
+    assert np.array_equal(subject, image[5:10, 6:20]) and (cut == 2).all()
+    whole, _ = cut_subject(image, mask, crop=False)
+    assert np.array_equal(whole[mask > 0], image[mask > 0]) and (whole[mask == 0] == 255).all()
 
 
 def test_reference_on_a_canvas(noise):
@@ -248,3 +266,20 @@ def test_composition_of_files_of_two_sizes(noise, cut_mask, gather):
     frames, masks = gather(result)
     assert frames.shape == (5, 20, 30, 3) and (masks == 255).all()
     assert np.array_equal(frames[0], v1[0]) and (frames[1:] == 90).all()
+
+
+def test_composition_is_as_long_as_the_shorter(noise, gather):
+    for counts in ((3, 20), (20, 3)):
+        v1, v2 = (noise(count, 10, 12, seed) for seed, count in enumerate(counts))
+        result = annotators.get("composition")(
+            frames_1=ArrayClip(v1), frames_2=ArrayClip(v2), process_type_1="gray", process_type_2="depth"
+        )
+        frames, _ = gather(result)
+        assert result.frame_count == 3 and np.array_equal(frames, v2[:3])
+
+
+def test_frames_shrink_by_area(noise):
+    frames = noise(2, 20, 30)
+    means = frames.reshape(2, 10, 2, 15, 2, 3).mean((2, 4))
+    assert np.abs(fit_frames(frames, 15, 10) - means).max() <= 0.5
+    assert fit_frames(frames, 30, 20) is frames and fit_frames(frames, 60, 40).shape == (2, 40, 60, 3)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vace import annotators
 from vace.annotators.streams import zip_chunks
 from vace.media.clip import SelectedClip
+from vace.media.video import VideoReader
+
+ASSETS = Path(__file__).parents[2] / "assets"
 
 CLIP_TASKS = {
     "plain": {},
@@ -118,3 +123,34 @@ def test_a_mask_may_be_a_selection_of_frames(noise, cut_clip, cut_mask, gather):
 def _as_clip(mask):
     mask.fps = 16.0
     return mask
+
+
+@pytest.fixture(scope="module")
+def footage():
+    with VideoReader(ASSETS / "videos" / "test.mp4") as clip:
+        yield clip
+
+
+def test_decoded_footage_keeps_what_is_not_marked(footage, cut_mask, gather):
+    """A real clip with a real mask, read twice: the black part is the footage itself, in the footage's order."""
+    from PIL import Image
+
+    mask = np.asarray(Image.open(ASSETS / "masks" / "test.png").convert("L"))
+    source = np.concatenate(list(footage.chunks()))
+    frames, masks = gather(annotators.get("inpainting")(frames=footage, mode="mask", mask=cut_mask(mask[None])))
+    assert frames.shape == source.shape and 0.01 < (masks[0] > 0).mean() < 0.9
+    assert np.array_equal(frames[:, mask == 0], source[:, mask == 0]) and (frames[:, mask > 0] == 128).all()
+
+
+def test_decoded_footage_on_a_larger_canvas(footage, gather):
+    source = np.concatenate(list(footage.chunks()))
+    keys = {"direction": ["right"], "expand_ratio": 0.5}
+    frames, masks = gather(annotators.get("outpainting")(frames=footage, **keys))
+    assert frames.shape[2] == source.shape[2] * 3 // 2
+    assert np.array_equal(frames[:, :, : source.shape[2]], source) and (masks[:, :, source.shape[2] :] == 255).all()
+
+
+def test_decoded_footage_goes_on(footage, gather):
+    source = np.concatenate(list(footage.chunks()))
+    frames, masks = gather(annotators.get("frameref")(clips=[footage], mode="firstclip", clip_frames=17))
+    assert len(frames) == 97 and np.array_equal(frames[:17], source[-17:]) and not masks[:17].any()

@@ -16,7 +16,7 @@ CHUNK = 16  # frames per chunk: 44 MB at 720p, large enough that per-chunk costs
 
 @runtime_checkable
 class Clip(Protocol):
-    """name: for messages; width, height: pixels as shown (after rotation); fps: frames a second; frame_count: all shown."""
+    """name: for messages; width, height: pixels as shown (after rotation); fps: frames a second; frame_count: shown."""
 
     name: str
     width: int

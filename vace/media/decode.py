@@ -1,7 +1,7 @@
 """Pixels out of a video file: PyAV for reading in order, decord for picking frames, the same RGB from both.
 
 PyAV stays at one memory size however long the clip is and sees damage that decord passes over in silence; decord is
-the faster one at jumping about. decord serves only what it was measured to decode bit for bit like PyAV; PyAV does the rest.
+the faster one at jumping about. decord serves only what it was measured to decode bit for bit like PyAV.
 """
 
 from __future__ import annotations
@@ -60,31 +60,29 @@ class VideoSource:
         return self._chunks_in_order(size)
 
     def _chunks_in_order(self, size: int) -> Iterator[np.ndarray]:
-        count, done, errors = self.info.frame_count, 0, 0
-        chunk = np.empty((min(size, count), self.height, self.width, 3), np.uint8)
-        filled = 0
+        shape = (min(size, self.info.frame_count), self.height, self.width, 3)
+        chunk, filled, done = np.empty(shape, np.uint8), 0, 0
         with opened(self.path, self.lenient) as (container, stream):
-            for frame, has_error in decoded(container, stream, lenient=self.lenient):
-                errors += has_error
-                if frame is None or (errors and not self.lenient) or done == count:
-                    done += frame is not None and done < count  # damaged: only count what is left
+            frames = decoded(container, stream, lenient=self.lenient)
+            for frame, has_error in frames:
+                if has_error and not self.lenient:
+                    raise self._damaged(done + sum(1 for f, is_bad in frames if f is not None and not is_bad))
+                if frame is None or done == self.info.frame_count:
                     continue
                 chunk[filled] = self._to_rgb(frame)
                 done, filled = done + 1, filled + 1
                 if filled == len(chunk):
                     yield chunk
-                    chunk, filled = np.empty((size, self.height, self.width, 3), np.uint8), 0
-        self._check_whole(done, errors)
+                    chunk, filled = np.empty(shape, np.uint8), 0
+        if done < self.info.frame_count:
+            raise self._damaged(done)
         if filled:
             yield chunk[:filled]
 
-    def _check_whole(self, done: int, errors: int) -> None:
-        if self.lenient or (errors == 0 and done == self.info.frame_count):
-            return
-        raise InputError(
-            f"{self.path}: is damaged inside: its header promises {self.info.frame_count} frames, "
-            f"{done - errors if done == self.info.frame_count else done} decode without error; "
-            "copy it again, or go on with what is there by --allow_truncated"
+    def _damaged(self, good: int) -> InputError:
+        return InputError(
+            f"{self.path}: is damaged inside: its header promises {self.info.frame_count} frames, {good} decode "
+            "without error; copy it again, or go on with what is there by --allow_truncated"
         )
 
     def _to_rgb(self, frame) -> np.ndarray:

@@ -144,6 +144,7 @@ def write_image(path: str | os.PathLike, array: np.ndarray) -> None:
     """
     path = Path(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise OutputError(f"{path}: cannot write {array.dtype} {array.shape} as an image; expected uint8 [H,W,3] or [H,W]")
+        found = f"{array.dtype} {array.shape}"
+        raise OutputError(f"{path}: cannot write {found} as an image; expected uint8 [H,W,3] or [H,W]")
     with replacing(path) as temporary:
         encode_png(temporary, np.ascontiguousarray(array))

@@ -123,7 +123,7 @@ def _why_unreadable(path: Path) -> str:
     with open(path, "rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp":
-        return "begins like an mp4 but its index is missing: cut short or never finished, 0 frames can be decoded; copy it again"
+        return "is an mp4 without its index: cut short or never finished, 0 frames can be decoded; copy it again"
     return f"is not a readable video; expected {EXPECTED}; convert it or check the path"
 
 
@@ -152,7 +152,8 @@ def probe(path: Path, *, allow_truncated: bool = False) -> VideoInfo:
         scan = _scan(container, stream)
         promised = _promised(container, stream, scan, path.stat().st_size)
         if scan.first is None:
-            raise InputError(f"{path}: no frame can be decoded (codec {stream.codec_context.codec.canonical_name}); copy it again")
+            codec = stream.codec_context.codec.canonical_name
+            raise InputError(f"{path}: no frame can be decoded (codec {codec}); copy it again")
         is_short = promised is not None and promised > len(scan.times)
         if is_short or allow_truncated or not _is_countable(container, stream, scan):
             times, errors = count_by_decoding(path, lenient=allow_truncated or is_short)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vace.errors import InputError
 from vace.media.files import natural_key
-from vace.media.image import SUFFIXES, flatten, image_size, read_image
+from vace.media.image import FORMATS, SUFFIXES, flatten, image_size, read_image
 
 STILL_FPS = 16.0  # images carry no rate: the one Wan makes
 SLOWEST_HURRY = 10  # ms: durations up to this are shown for 100 ms, as browsers do
@@ -118,5 +118,6 @@ def animated_format(path: Path) -> str | None:
     """The format's name in lower case when the image file holds several pictures to be shown in turn, else None."""
     from PIL import Image
 
-    with Image.open(path, formats=ANIMATED) as picture:
-        return picture.format.lower() if getattr(picture, "n_frames", 1) > 1 else None
+    with Image.open(path, formats=FORMATS) as picture:
+        is_animated = picture.format in ANIMATED and getattr(picture, "n_frames", 1) > 1
+        return picture.format.lower() if is_animated else None

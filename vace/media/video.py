@@ -30,8 +30,8 @@ class VideoReader:
     decode shows. timestamps: float32 [N,2], start and end of every frame in seconds from the first. codec, backend: for
     messages. Frames are RGB uint8; more than 8 bits are reduced to 8, transparency is laid over white.
 
-    backend: "auto" reads in order by PyAV and picks frames by decord where the two are known to agree; "av" and "decord"
-    use one for both. Raises InputError for anything that cannot be read in full; with `allow_truncated` the frames
+    backend: "auto" reads in order by PyAV and picks frames by decord where the two are known to agree; "av" and
+    "decord" use one for both. Raises InputError for anything that cannot be read in full; with `allow_truncated` the frames
     that can be decoded are given, with a warning. Damage inside a file shows itself while its frames are read.
     """
 

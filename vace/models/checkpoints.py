@@ -230,7 +230,7 @@ def _pickled_or_safe(folder: Path, stem: str) -> tuple[Path, ...]:
 
 
 def _tokenizer_folder(folder: Path) -> Path | None:
-    """The folder below `folder` that holds a tokenizer: 'tokenizer', google/umt5-xxl, or any other; None without one."""
+    """The folder below `folder` that holds a tokenizer: "tokenizer", google/umt5-xxl, or any other; else None."""
     found = {path.parent for name in _TOKENIZER_FILES for path in folder.rglob(name)}
     preferred = [folder / "tokenizer", folder / "google" / "umt5-xxl"]
     return next((path for path in [*preferred, *sorted(found)] if path in found), None)

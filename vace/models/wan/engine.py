@@ -133,7 +133,7 @@ class WanEngine:
             )
 
     def decode(self, latents: torch.Tensor, refs: int = 0) -> torch.Tensor:
-        """Video [3, T, H, W] in [-1, 1], float32, on the CPU; the first `refs` latent frames (references) are dropped."""
+        """Video [3, T, H, W] in [-1, 1], float32, on the CPU, without the first `refs` latent frames (references)."""
         return torch.cat(list(self.decode_chunks(latents, refs)), dim=1)
 
     def decode_chunks(self, latents: torch.Tensor, refs: int = 0) -> Iterator[torch.Tensor]:

@@ -1,0 +1,127 @@
+"""The example scripts and the README: every line they show is parsed and run, in one process; two per script for real."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vace.tasks import TASKS, resolve_mode
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ("run_vace_preprocess.sh", "run_vace_wan.sh", "run_vace_pipeline.sh")
+DOORS = {"vace_preproccess.py": "preprocess", "vace_wan_inference.py": "wan", "vace_pipeline.py": "pipeline"}
+
+
+def lines_of(script: str) -> dict[str, list[list[str]]]:
+    """Example name -> its commands as argument lists of `vace`."""
+    found: dict[str, list[list[str]]] = {}
+    for name, line in re.findall(r"^example (\S+)\s+(.*)$", (ROOT / script).read_text(), re.MULTILINE):
+        words = shlex.split(line)
+        if words[0] == "python":
+            words = ["vace", DOORS[Path(words[1]).name], *words[2:]]
+        assert words[0] == "vace"
+        found.setdefault(name, []).append(words[1:])
+    return found
+
+
+EXAMPLES = [(script, name) for script in SCRIPTS for name in lines_of(script)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A folder that has what the examples name: the example media under assets/."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "assets").symlink_to(ROOT / "assets")
+    return folder
+
+
+@pytest.mark.parametrize(("script", "name"), EXAMPLES, ids=[f"{script}:{name}" for script, name in EXAMPLES])
+def test_example_runs(script, name, vace, clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    for arguments in lines_of(script)[name]:
+        outcome = vace(*arguments, "--quiet")
+        assert outcome.code == 0, outcome.err
+        answer = outcome.json
+        files = [answer["out_video"], answer["src_video"], answer["src_mask"], *answer["src_ref_images"]]
+        assert any(files)
+        for file in files:
+            assert file is None or Path(file).stat().st_size > 0
+        assert json.loads(Path(answer["manifest"]).read_text())["outputs"]
+    shutil.rmtree(clone / "processed", ignore_errors=True)
+    shutil.rmtree(clone / "results", ignore_errors=True)
+
+
+@pytest.mark.parametrize("script", ["run_vace_preprocess.sh", "run_vace_pipeline.sh"])
+def test_every_task_and_mode_has_a_line(script):
+    shown = set()
+    for commands in lines_of(script).values():
+        for command, *arguments in commands:
+            options = dict(zip(arguments[0::2], arguments[1::2], strict=True))
+            if command == script.removeprefix("run_vace_").removesuffix(".sh") and "--task" in options:
+                task = TASKS[options["--task"]]
+                mode = resolve_mode(task, options.get("--mode"))
+                shown.add((task.name, mode.split(",")[-1] if mode else None))
+    wanted = {(task.name, mode) for task in TASKS.values() for mode in (task.modes or [None])}
+    if "preprocess" in script:
+        wanted.discard(("txt2vid", None))
+    assert wanted <= shown
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("vace ")]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_readme_command_runs(line, vace, clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    words = shlex.split(line, comments=True)[1:]
+    outcome = vace(*words)
+    if "vace-1.3B" in words:  # real weights are not here: then the command that gets them is told
+        assert outcome.code == 2 and "hf download Wan-AI/Wan2.1-VACE-1.3B" in outcome.err
+    else:
+        assert outcome.code == 0, outcome.err
+
+
+def test_readme_shows_its_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert "./run_vace_pipeline.sh" in text and "bash scripts/test.sh" in text and "--all" in text
+    for task in TASKS:
+        assert f"`{task}`" in text, task
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("run_vace_preprocess.sh", []),
+        ("run_vace_preproccess.sh", ["image_reference_mask"]),
+        ("run_vace_wan.sh", ["txt2vid"]),
+        ("run_vace_wan.sh", ["guide"]),
+        ("run_vace_pipeline.sh", []),
+        ("run_vace_pipeline.sh", ["guide"]),
+    ],
+)
+def test_script_as_a_process(script, arguments, tmp_path):
+    """From a copy of the clone, so that what it writes stays out of the real one."""
+    for item in ("assets", "scripts", "vace", ".venv", "pyproject.toml", "constraints.txt", *SCRIPTS):
+        (tmp_path / item).symlink_to(ROOT / item)
+    (tmp_path / "run_vace_preproccess.sh").symlink_to(ROOT / "run_vace_preproccess.sh")
+    done = subprocess.run(
+        ["bash", "-c", f"cd {tmp_path} && bash {script} {' '.join(arguments)}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    produced = answer["out_video"] or answer["src_video"] or answer["src_ref_images"][0]
+    assert (tmp_path / produced).stat().st_size > 0
+
+
+def test_unknown_example_is_told(tmp_path):
+    done = subprocess.run(["bash", str(ROOT / "run_vace_wan.sh"), "list"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "inpainting"

@@ -209,8 +209,8 @@ def read_manifest(path: str | Path, flag: str = "--from") -> dict:
         raise InputError(f"{flag} {path}: no such file; give the manifest.json of a finished run")
     try:
         manifest = read_json(path)
-    except ValueError as error:
-        raise InputError(f"{flag} {path}: not JSON ({error}); give the manifest.json of a finished run") from error
+    except InputError as error:
+        raise InputError(f"{flag} {path}: not JSON; give the manifest.json of a finished run") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise InputError(f"{flag} {path}: not a manifest of this version ({SCHEMA}); give the manifest.json of a run")
     return manifest

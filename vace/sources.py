@@ -99,7 +99,7 @@ def read_hints(video: Path) -> dict:
         return {}
     try:
         manifest = read_json(path)
-    except ValueError:
+    except InputError:
         log.warning("%s is not readable as JSON: %s is taken as raw footage", path, video.name)
         return {}
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:

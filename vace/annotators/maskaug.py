@@ -123,18 +123,18 @@ class MaskAugmenter:
 def _draw(mode: str, ratio: float | tuple[float, float] | None, rng: random.Random) -> Draw:
     """The draws in the order of the original, which chooses a mode (here: of one) before anything else."""
     rng.choices([mode])
-    steps, clockwise, sides = GIVEN_RATIO_STEPS, True, (0.0, 0.0, 0.0, 0.0)
-    if isinstance(ratio, tuple):
+    from_range = isinstance(ratio, tuple)
+    if from_range:
         ratio = rng.uniform(*ratio)
-        steps = None
     elif ratio is None:
         ratio = DEFAULT_RATIO
+    steps, clockwise, sides = GIVEN_RATIO_STEPS, True, (0.0, 0.0, 0.0, 0.0)
     if mode.endswith("expand"):
-        steps = rng.randint(1, 10) if steps is None else steps
+        steps = rng.randint(1, 10) if from_range else steps
         sides = (rng.random(), rng.random(), rng.random(), rng.random())
     if mode.startswith("hull"):
         clockwise = rng.choice([True, False])
-    return Draw(ratio, steps or GIVEN_RATIO_STEPS, sides, clockwise)
+    return Draw(ratio, steps, sides, clockwise)
 
 
 def augmenter(maskaug_mode: str | None, maskaug_ratio: float | None, seed: int) -> MaskAugmenter | None:

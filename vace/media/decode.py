@@ -6,14 +6,20 @@ the faster one at jumping about. decord serves only what it was measured to deco
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vace.errors import InputError, MissingDependency
+from vace.errors import InputError
 from vace.media.probe import VideoInfo, decoded, opened, probe
+
+if TYPE_CHECKING:
+    import av
+    import decord
 
 logger = logging.getLogger("vace")
 
@@ -31,30 +37,19 @@ class VideoSource:
         self.starts, self.ends = self.info.starts, self.info.ends
         self.codec, self.has_audio = self.info.codec, self.info.has_audio
         self._decord = None
-        self.backend = self._choose(backend)
-        self._in_order_by_decord = backend == "decord"
+        self._only_decord = backend == "decord"
+        self.backend = "av" if backend == "av" or self._refuse(_why_not_decord(self.info)) else "decord"
 
-    def _choose(self, backend: str) -> str:
-        if backend == "av":
-            return "av"
-        reason = _why_not_decord(self.info)
-        if reason is None:
-            try:
-                self._decord = _open_decord(self.path, self.info)
-                return "decord"
-            except (ImportError, OSError) as cause:
-                if backend == "decord":
-                    raise MissingDependency(f"decord is not installed ({cause}); pip install decord") from cause
-                reason = "it is not installed"
-            except RuntimeError as cause:  # DECORDError is one
-                reason = str(cause).splitlines()[0]
-        if backend == "decord":
+    def _refuse(self, reason: str | None) -> bool:
+        """True when there is a reason to do without decord; an error when decord alone was asked for."""
+        if reason and self._only_decord:
             raise InputError(f"{self.path}: decord cannot read it ({reason}); use the av backend")
-        logger.debug("%s: read by PyAV alone, decord: %s", self.path, reason)
-        return "av"
+        if reason:
+            logger.debug("%s: frames are picked by PyAV, not decord: %s", self.path, reason)
+        return bool(reason)
 
     def chunks(self, size: int) -> Iterator[np.ndarray]:
-        if self._in_order_by_decord:
+        if self._only_decord:
             count = self.info.frame_count
             return (self.get(range(start, min(start + size, count))) for start in range(0, count, size))
         return self._chunks_in_order(size)
@@ -85,7 +80,7 @@ class VideoSource:
             "without error; copy it again, or go on with what is there by --allow_truncated"
         )
 
-    def _to_rgb(self, frame) -> np.ndarray:
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """RGB uint8 [H,W,3] as shown; a stream that changes its size midway is brought to its first."""
         swap = self.info.orientation.swap
         width, height = (self.height, self.width) if swap else (self.width, self.height)
@@ -95,41 +90,50 @@ class VideoSource:
 
     def get(self, indices: Sequence[int]) -> np.ndarray:
         indices = [int(i) for i in indices]
-        if self._decord is not None:
-            return self._decord.get_batch(indices).asnumpy()
+        if self.backend == "decord":
+            try:
+                self._decord = self._decord or _open_decord(self.path, self.info)
+                return self._decord.get_batch(indices).asnumpy()
+            except (RuntimeError, ImportError, OSError) as cause:  # a DECORDError is a RuntimeError
+                self._refuse(str(cause).splitlines()[0])
+                self.backend = "av"
         picked = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
             places.setdefault(index, []).append(place)
-        for index, frame in self._pick(sorted(places)):
+        pick = self._pick_by_time if self.info.is_indexed and not self.info.is_edited else self._pick_by_count
+        for index, frame in pick(sorted(places)):
             picked[places[index]] = self._to_rgb(frame)
         return picked
 
-    def _pick(self, wanted: list[int]) -> Iterator[tuple[int, object]]:
-        """Yield (index, frame) for ascending indices, jumping to key frames where that saves decoding."""
-        pts = self.info.pts
+    def _pick_by_count(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (index, frame) for ascending indices, decoding from the start."""
+        remaining = set(wanted)
         with opened(self.path, self.lenient) as (container, stream):
-            position, frames = -1, iter(())
+            frames = (frame for frame, _ in decoded(container, stream, lenient=self.lenient) if frame is not None)
+            for index, frame in enumerate(frames):
+                if index in remaining:
+                    remaining.discard(index)
+                    yield index, frame
+                if not remaining:
+                    return
+        raise self._damaged(min(remaining))
+
+    def _pick_by_time(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (index, frame) for ascending indices, jumping to key frames where that saves decoding."""
+        pts, frames, reached = self.info.pts, iter(()), None
+        with opened(self.path, self.lenient) as (container, stream):
             for index in wanted:
                 target = int(pts[index])
-                key = self._key_before(target)
-                if key is not None and (position < 0 or key[0] > pts[position]):
-                    container.seek(key[1], stream=stream)
-                    frames = decoded(container, stream, lenient=self.lenient)
-                elif position < 0:
+                key_pts, key_dts = next(key for key in reversed(self.info.keys) if key[0] <= target)
+                if reached is None or key_pts > reached:
+                    container.seek(key_dts, stream=stream)
                     frames = decoded(container, stream, lenient=self.lenient)
                 frame = next((f for f, _ in frames if f is not None and f.pts == target), None)
                 if frame is None:
-                    raise InputError(f"{self.path}: frame {index} cannot be decoded; copy the file again")
-                position = index
+                    raise self._damaged(index)
+                reached = target
                 yield index, frame
-
-    def _key_before(self, target: int) -> tuple[int, int] | None:
-        """(pts, dts) of the last key frame shown at or before `target`; None where decoding must begin at the start."""
-        if self.info.is_edited or self.info.is_damaged:
-            return None
-        earlier = [key for key in self.info.keys if key[0] <= target]
-        return earlier[-1] if earlier else None
 
     def close(self) -> None:
         self._decord = None
@@ -138,23 +142,34 @@ class VideoSource:
 def _why_not_decord(info: VideoInfo) -> str | None:
     """The reason to leave a file to PyAV, or None."""
     checks = {
+        "it is not installed": not _has_decord(),
         f"codec {info.codec}": info.codec not in DECORD_CODECS,
         f"pixel format {info.pix_fmt}": info.pix_fmt not in DECORD_PIXELS,
-        "rotated": not info.orientation.is_identity,
+        "the picture is rotated": not info.orientation.is_identity,
         "an edit list hides frames": info.is_edited,
-        "damaged": info.is_damaged,
+        "its frames had to be counted by decoding": not info.is_indexed,
     }
     return next((reason for reason, holds in checks.items() if holds), None)
 
 
-def _open_decord(path: Path, info: VideoInfo):
+def _has_decord() -> bool:
+    try:
+        return importlib.util.find_spec("decord") is not None
+    except ValueError:  # its entry in sys.modules was blocked
+        return False
+
+
+def _open_decord(path: Path, info: VideoInfo) -> decord.VideoReader:
     """A decord reader that agrees with the probe. Raises RuntimeError when it does not."""
     import decord
 
     reader = decord.VideoReader(str(path.absolute()), num_threads=2)
     if len(reader) != info.frame_count:
         raise RuntimeError(f"it counts {len(reader)} frames, not {info.frame_count}")
+    shape = reader.get_batch([0]).shape[1:3]
+    if tuple(shape) != (info.height, info.width):
+        raise RuntimeError(f"it shows {shape[1]}x{shape[0]}")
     times = reader.get_frame_timestamp(range(len(reader)))[:, 0]
-    if not np.allclose(times - times[0], info.starts, atol=2e-3) or times[0] < 0:
-        raise RuntimeError("its timestamps differ")
+    if times[0] < 0 or not np.allclose(times - times[0], info.starts, atol=2e-3):
+        raise RuntimeError("it gives other timestamps")
     return reader

@@ -134,7 +134,7 @@ def encode_png(path: Path, array: np.ndarray) -> None:
     """Write RGB uint8 [H,W,3] or gray uint8 [H,W] as PNG straight to `path`; OSError passes through."""
     import imageio.v3 as iio
 
-    iio.imwrite(path, array, plugin="pillow", extension=".png", compress_level=3)
+    iio.imwrite(path, array, plugin="pillow", extension=".png", compress_level=1)
 
 
 def write_image(path: str | os.PathLike, array: np.ndarray) -> None:

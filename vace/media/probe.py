@@ -74,8 +74,8 @@ class VideoInfo:
     ends: np.ndarray
     keys: list[tuple[int, int]]
     time_base: Fraction
-    is_edited: bool
-    is_damaged: bool
+    is_edited: bool  # an edit list hides frames
+    is_indexed: bool  # `pts` came from whole packets: a frame can be found by its time
 
     @property
     def frame_count(self) -> int:
@@ -91,7 +91,7 @@ class Scan:
     """What walking through the packets showed."""
 
     times: list[tuple[int, int]] = field(default_factory=list)  # (pts, duration) of the packets to be shown
-    keys: list[tuple[int, int]] = field(default_factory=list)
+    keys: list[tuple[int, int]] = field(default_factory=list)  # (pts, dts)
     packets: int = 0
     hidden: int = 0  # decoded but not shown: outside the edit list
     broken: int = 0  # read only in part
@@ -155,14 +155,12 @@ def probe(path: Path, *, allow_truncated: bool = False) -> VideoInfo:
             codec = stream.codec_context.codec.canonical_name
             raise InputError(f"{path}: no frame can be decoded (codec {codec}); copy it again")
         is_short = promised is not None and promised > len(scan.times)
-        if is_short or allow_truncated or not _is_countable(container, stream, scan):
+        is_indexed = not is_short and not allow_truncated and _is_countable(container, stream, scan)
+        if not is_indexed:
             times, errors = count_by_decoding(path, lenient=allow_truncated or is_short)
             _judge(path, promised, len(times), errors, allow_truncated)
-            scan.times = times
-            is_damaged = is_short or errors > 0
-        else:
-            is_damaged = False
-        return _describe(container, stream, scan, path, is_damaged)
+            scan.times = sorted(times)  # some containers give frames their packets' times in decoding order
+        return _describe(container, stream, scan, path, is_indexed)
 
 
 def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> Scan:
@@ -295,7 +293,7 @@ def orientation_of(frame: av.VideoFrame, path: Path) -> Orientation:
     return Orientation()
 
 
-def _describe(container, stream, scan: Scan, path: Path, is_damaged: bool) -> VideoInfo:
+def _describe(container, stream, scan: Scan, path: Path, is_indexed: bool) -> VideoInfo:
     frame = scan.first
     orientation = orientation_of(frame, path)
     width, height = (frame.height, frame.width) if orientation.swap else (frame.width, frame.height)
@@ -318,7 +316,7 @@ def _describe(container, stream, scan: Scan, path: Path, is_damaged: bool) -> Vi
         keys=scan.keys,
         time_base=stream.time_base,
         is_edited=scan.hidden > 0,
-        is_damaged=is_damaged,
+        is_indexed=is_indexed,
     )
 
 

@@ -31,8 +31,8 @@ class VideoReader:
     messages. Frames are RGB uint8; more than 8 bits are reduced to 8, transparency is laid over white.
 
     backend: "auto" reads in order by PyAV and picks frames by decord where the two are known to agree; "av" and
-    "decord" use one for both. Raises InputError for anything that cannot be read in full; with `allow_truncated` the frames
-    that can be decoded are given, with a warning. Damage inside a file shows itself while its frames are read.
+    "decord" use one for both. Raises InputError for anything that cannot be read in full; with `allow_truncated` the
+    frames that can be decoded are given, with a warning. Damage inside a file shows itself while its frames are read.
     """
 
     def __init__(self, path: str | os.PathLike, *, allow_truncated: bool = False, backend: str = "auto") -> None:
@@ -43,11 +43,16 @@ class VideoReader:
         self._source = _open_source(self.path, allow_truncated, backend)
         self.width, self.height = self._source.width, self._source.height
         self.fps = float(self._source.fps)
-        self.codec, self.backend = self._source.codec, self._source.backend
+        self.codec = self._source.codec
         self.has_audio = self._source.has_audio
         self.frame_count = len(self._source.starts)
         self.timestamps = np.stack([self._source.starts, self._source.ends], axis=1).astype(np.float32)
         self.duration = float(self._source.ends[-1])  # seconds
+
+    @property
+    def backend(self) -> str:
+        """What picks frames: "decord" or "av" for video files, "imageio" for animations, "images" for pictures."""
+        return self._source.backend
 
     def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
         """Yield RGB uint8 [t,H,W,3], 1 <= t <= size, in order; every call starts over. Raises InputError at damage."""

@@ -69,9 +69,9 @@ def _kind(name: str) -> Kind:
 class VideoWriter:
     """Writes frames to `path` under a temporary name; a clean exit renames it, any exception removes it.
 
-    path: .mp4, .m4v, .mov or .mkv; for kind "png" a new or empty folder. fps: frames a second. kind: "exact" (libx264rgb,
-    the same RGB comes back), "small", "preview", "result" (h264 yuv420p bt709 with the index in front, odd sizes
-    padded by repeating one edge pixel), "png" (frame_00000.png ...). audio_from: (source, start, duration) in seconds
+    path: .mp4, .m4v, .mov or .mkv; for kind "png" a new or empty folder. fps: frames a second. kind: "exact"
+    (libx264rgb, the same RGB comes back), "small", "preview", "result" (h264 yuv420p bt709 with the index in front,
+    odd sizes padded by repeating one edge pixel), "png" (frame_00000.png ...). audio_from: (source, start, duration) in seconds
     from the source's first frame; its sound is carried over as aac. comment: text kept in the container.
 
     Raises OutputError when the place cannot be written or the disk fills up (from `write` or on exit), InputError when

@@ -1,0 +1,237 @@
+"""Verb 2 and verb 3 on the embedded model: files, seeds, plans, manifests, resuming. The numbers are in models/wan."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from vace.generate import generate
+from vace.media.manifest import read_comment
+from vace.media.video import VideoReader
+from vace.pipeline import pipeline
+from vace.preprocess import preprocess
+
+TINY = {"ckpt_dir": "tiny", "size": "96x64", "steps": 2, "progress": False, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def frames_of(path) -> np.ndarray:
+    with VideoReader(path) as reader:
+        return np.concatenate(list(reader.chunks()))
+
+
+@pytest.fixture(scope="module")
+def prepared(media, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    return preprocess("inpainting_mask", video=f"{media}/clip.mp4", mask=f"{media}/mask.png", pre_save_dir=folder,
+                      progress=False)  # fmt: skip
+
+
+def test_text_alone(tmp_path):
+    made = generate("a cat", frame_num=5, **TINY)
+    assert made.folder.parent.name == "vace-tiny" and made.folder.parent.parent.name == "results"
+    video = frames_of(made.out_videos[0])
+    assert video.shape == (5, 64, 96, 3)
+    assert video.std() > 1  # not a flat gray
+    assert made.as_json()["toy"] is True and made.src_video is None
+
+
+def test_same_seed_same_bytes_and_other_seed_other_video():
+    first = generate("a cat", frame_num=5, seed=7, out_format="exact", **TINY)
+    same = generate("a cat", frame_num=5, seed=7, out_format="exact", **TINY)
+    other = generate("a cat", frame_num=5, seed=8, out_format="exact", **TINY)
+    assert first.out_videos[0].read_bytes() == same.out_videos[0].read_bytes()
+    assert not np.array_equal(frames_of(first.out_videos[0]), frames_of(other.out_videos[0]))
+
+
+def test_num_videos_are_the_seeds_after_each_other():
+    both = generate("a cat", frame_num=5, seed=7, num_videos=2, out_format="exact", **TINY)
+    second = generate("a cat", frame_num=5, seed=8, out_format="exact", **TINY)
+    assert [path.name for path in both.out_videos] == ["out_video.mp4", "out_video_1.mp4"]
+    assert len(both.as_json()["out_videos"]) == 2
+    assert np.array_equal(frames_of(both.out_videos[1]), frames_of(second.out_videos[0]))
+
+
+def test_seed_minus_one_is_drawn_and_told():
+    made = generate("a cat", frame_num=5, seed=-1, out_format="exact", **TINY)
+    seed = made.as_json()["seed"]
+    assert seed >= 0
+    again = generate("a cat", frame_num=5, seed=seed, out_format="exact", **TINY)
+    assert made.out_videos[0].read_bytes() != b"" and np.array_equal(
+        frames_of(made.out_videos[0]), frames_of(again.out_videos[0])
+    )
+
+
+def test_prompt_negative_scales_and_sampler_all_matter():
+    def made(prompt="a cat", **given):
+        return frames_of(generate(prompt, frame_num=5, out_format="exact", **{**TINY, **given}).out_videos[0])
+
+    plain = made()
+    for change in (
+        {"prompt": "a dog"}, {"negative_prompt": "a tree"}, {"guidance_scale": 1.0}, {"shift": 9.0},
+        {"sampler": "dpm++"}, {"steps": 3},
+    ):  # fmt: skip
+        assert not np.array_equal(plain, made(**change)), change
+
+
+def test_context_scale_zero_is_not_led(prepared):
+    given = {"src_video": prepared.src_video, "src_mask": prepared.src_mask, "out_format": "exact", "frame_num": 5}
+    led = frames_of(generate("a cat", **given, **TINY).out_videos[0])
+    free = frames_of(generate("a cat", **given, context_scale=0.0, **TINY).out_videos[0])
+    assert led.shape == free.shape and not np.array_equal(led, free)
+
+
+def test_footage_is_played_at_the_models_rate(prepared, caplog):
+    """30 frames at 25 fps are 1.2 s: 20 frames at 16 fps, padded to 21 for the model and cut back."""
+    with caplog.at_level(logging.INFO, logger="vace"):
+        logging.getLogger("vace").propagate = True
+        made = generate("a cat", src_video=prepared.src_video, src_mask=prepared.src_mask, frame_policy="auto",
+                        **{**TINY, "size": "480p"})  # fmt: skip
+    assert made.manifest["frames"]["count"] == 20 and made.manifest["frames"]["made"] == 21
+    assert len(frames_of(made.out_videos[0])) == 20
+    plan = next(record.message for record in caplog.records if record.message.startswith("wan "))
+    for word in ("30 frames at 25 fps", "20 at 16 fps", "96x64", "tokens", "2 steps", "GB", "toy"):
+        assert word in plan, plan
+
+
+def test_sources_are_written_as_the_model_saw_them(prepared):
+    made = generate("a cat", src_video=prepared.src_video, src_mask=prepared.src_mask, frame_num=5, **TINY)
+    video, mask = frames_of(made.src_video), frames_of(made.src_mask)
+    assert video.shape == mask.shape == (5, 64, 96, 3)
+    assert set(np.unique(video[mask > 127])) <= {127, 128}  # exactly 0.0 in model space
+
+
+def test_fill_mask_decides_by_hand(media, caplog):
+    """Raw footage with a mask and no manifest is left alone, with a warning; --fill_mask neutral grays it."""
+    logging.getLogger("vace").propagate = True
+    given = {"src_video": media / "clip.mp4", "src_mask": media / "mask.png", "frame_num": 5}
+    kept = generate("a cat", **given, **TINY)
+    assert "--fill_mask neutral" in caplog.text
+    grayed = generate("a cat", **given, fill_mask="neutral", **TINY)
+    mask = frames_of(kept.src_mask) > 127
+    assert frames_of(kept.src_video)[mask].std() > 10
+    assert set(np.unique(frames_of(grayed.src_video)[mask])) <= {127, 128}
+
+
+def test_references_are_letterboxed_in_order(media):
+    from vace.media.image import read_image
+
+    made = generate("a cat", src_ref_images=f"{media}/image.png,{media}/image2.png", frame_num=1, **TINY)
+    assert [path.name for path in made.src_ref_images] == ["src_ref_image_0.png", "src_ref_image_1.png"]
+    for path, source in zip(made.src_ref_images, ("image.png", "image2.png"), strict=True):
+        assert np.abs(read_image(path).astype(int) - read_image(media / source)).max() <= 1
+    assert len(frames_of(made.out_videos[0])) == 1  # more references than latent frames
+
+
+@pytest.mark.parametrize("form", ["mp4", "exact", "png"])
+def test_out_formats(form):
+    made = generate("a cat", frame_num=5, out_format=form, **TINY)
+    assert frames_of(made.out_videos[0]).shape == (5, 64, 96, 3)
+    assert made.out_videos[0].is_dir() == (form == "png")
+
+
+def test_recipe_travels_in_the_file_without_folders(prepared, tmp_path):
+    made = generate("a cat", src_video=prepared.src_video, frame_num=5, **TINY)
+    recipe = json.loads(read_comment(made.out_videos[0]))
+    assert recipe["parameters"]["prompt"] == "a cat" and recipe["seed"] == made.manifest["seed"]
+    assert recipe["inputs"][0]["name"] == prepared.src_video.name
+    assert str(prepared.folder) not in json.dumps(recipe) and str(tmp_path) not in json.dumps(recipe)
+    bare = generate("a cat", frame_num=5, no_metadata=True, **TINY)
+    assert not read_comment(bare.out_videos[0])
+
+
+def test_interrupt_keeps_what_is_finished(monkeypatch, tmp_path):
+    from vace.models.wan.engine import WanEngine
+
+    real, calls = WanEngine.denoise, []
+
+    def stopped(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(WanEngine, "denoise", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        generate("a cat", frame_num=5, num_videos=3, save_dir=tmp_path / "out", **TINY)
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["manifest.json", "out_video.mp4"]
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["interrupted"] is True
+    calls.append(1)
+    calls[:] = [1]
+    with pytest.raises(KeyboardInterrupt):
+        generate("a cat", frame_num=5, save_dir=tmp_path / "none", **TINY)
+    assert not (tmp_path / "none").exists()
+
+
+class TestPipeline:
+    def test_prepares_only_the_frames_that_are_used(self, media):
+        made = pipeline("gray", "a cat", video=f"{media}/clip.mp4", frame_num=9, **TINY)
+        stage = made.manifest["stage_parameters"]["wan"]
+        with VideoReader(stage["src_video"]) as reader:
+            assert reader.frame_count == 9 and reader.fps == pytest.approx(16)
+        assert len(frames_of(made.out_videos[0])) == 9
+
+    def test_a_clip_goes_on(self, media):
+        """firstclip: frames of the clip first, at the model's rate, the rest made, nothing over the budget."""
+        made = pipeline("firstclip", "a cat", video=f"{media}/clip.mp4", clip_frames=5, frame_num=13, **TINY)
+        mask = frames_of(made.src_mask)[..., 0]
+        assert len(mask) == 13
+        assert (mask[:5] == 0).all() and (mask[5:] == 255).all()
+
+    def test_clip_frames_are_chosen_where_not_given(self, media):
+        made = pipeline("firstclip", "a cat", video=f"{media}/clip.mp4", frame_num=17, **TINY)
+        kept = int((frames_of(made.src_mask)[:, 0, 0, 0] == 0).sum())
+        assert kept == 5  # a fifth of 17, rounded up to 4n+1
+
+    def test_text_alone_needs_no_materials(self):
+        made = pipeline("txt2vid", "a cat", frame_num=5, **TINY)
+        assert made.src_video is None and len(frames_of(made.out_videos[0])) == 5
+
+    def test_sound_stays_where_the_speed_does(self, root):
+        made = pipeline("gray", "a cat", video=str(root / "assets/videos/test2.mp4"), frame_num=9, **TINY)
+        with VideoReader(made.out_videos[0]) as reader:
+            assert reader.has_audio and reader.duration == pytest.approx(9 / 16, abs=0.1)
+
+    def test_resume_runs_only_what_is_missing(self, media, tmp_path, monkeypatch):
+        from vace.models.wan.engine import WanEngine
+        from vace.pipeline import resumed
+
+        def stopped(*_, **__):
+            raise KeyboardInterrupt
+
+        given = {"video": f"{media}/clip.mp4", "frame_num": 5, "save_dir": tmp_path / "out", **TINY}
+        with monkeypatch.context() as patch:
+            patch.setattr(WanEngine, "decode_chunks", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                pipeline("gray", "a cat", **given)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["job.json"]
+        first = next((tmp_path / "processed/gray").iterdir()) / "src_video-gray.mp4"
+        stamp = first.stat().st_mtime_ns
+        made = pipeline(**resumed(tmp_path / "out"), progress=False)
+        assert first.stat().st_mtime_ns == stamp and len(list((tmp_path / "processed/gray").iterdir())) == 1
+        assert sorted(path.name for path in made.folder.iterdir()) == ["manifest.json", "out_video.mp4", "src_video.mp4"]
+        stamp = made.out_videos[0].stat().st_mtime_ns
+        again = pipeline(**resumed(tmp_path / "out"), progress=False)
+        assert again.out_videos[0].stat().st_mtime_ns == stamp
+
+    def test_from_manifest_makes_the_same_and_changes(self, vace, media):
+        first = vace("pipeline", "--task", "gray", "--video", media / "clip.mp4", "--prompt", "a cat", "--frame_num", 5,
+                     "--ckpt_dir", "tiny", "--size", "96x64", "--steps", 2, "--out_format", "exact")  # fmt: skip
+        assert first.code == 0, first.err
+        again = vace("pipeline", "--from", first.json["manifest"], "--save_dir", "again", "--pre_save_dir", "pre")
+        assert again.code == 0, again.err
+        assert np.array_equal(frames_of(first.json["out_video"]), frames_of(again.json["out_video"]))
+        other = vace("pipeline", "--from", first.json["manifest"], "--save_dir", "other", "--pre_save_dir", "pre2",
+                     "--seed", 1)  # fmt: skip
+        assert not np.array_equal(frames_of(first.json["out_video"]), frames_of(other.json["out_video"]))
+        stage = vace("wan", "--from", first.json["manifest"], "--save_dir", "stage")
+        assert stage.code == 0, stage.err
+        assert np.array_equal(frames_of(first.json["out_video"]), frames_of(stage.json["out_video"]))

@@ -143,17 +143,21 @@ def write_json(path: Path, value: dict) -> None:
 
 def make(out: Path, seed: int) -> None:
     """Writes the whole checkpoint, in the diffusers layout, into the folder `out`."""
+    from accelerate import init_empty_weights
     from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
     tokenizer = build_tokenizer()
     text_encoder = {**TEXT_ENCODER, "vocab_size": tokenizer.get_vocab_size()}
+    with init_empty_weights():
+        transformer = WanVACETransformer3DModel(**TRANSFORMER)
+        vae = AutoencoderKLWan(**VAE)
+        encoder = UMT5EncoderModel(UMT5Config(**text_encoder))
     rng = np.random.default_rng(seed)
-    transformer = {"_class_name": "WanVACETransformer3DModel", **TRANSFORMER}
-    write_part(out, "transformer", transformer, WanVACETransformer3DModel(**TRANSFORMER), rng)
-    write_part(out, "vae", {"_class_name": "AutoencoderKLWan", **VAE}, AutoencoderKLWan(**VAE), rng)
+    write_part(out, "transformer", {"_class_name": "WanVACETransformer3DModel", **TRANSFORMER}, transformer, rng)
+    write_part(out, "vae", {"_class_name": "AutoencoderKLWan", **VAE}, vae, rng)
     encoder_config = {"architectures": ["UMT5EncoderModel"], "model_type": "umt5", **text_encoder}
-    write_part(out, "text_encoder", encoder_config, UMT5EncoderModel(UMT5Config(**text_encoder)), rng)
+    write_part(out, "text_encoder", encoder_config, encoder, rng)
     (out / "tokenizer").mkdir(exist_ok=True)
     tokenizer.save(str(out / "tokenizer" / "tokenizer.json"))
     write_json(out / "vace.json", DEFAULTS)

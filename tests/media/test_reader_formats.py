@@ -176,7 +176,7 @@ def test_several_streams(tmp_path, make_scene, make_tone):
     wanted = make_scene(6, 96, 160)
     with av.open(str(path), "w") as container:
         sounds = [container.add_stream("aac", rate=44100, layout="mono") for _ in range(2)]
-        small, large = (container.add_stream("libx264", rate=25, options={"crf": "10"}) for _ in range(2))
+        large, small = (container.add_stream("libx264", rate=25, options={"crf": "10"}) for _ in range(2))
         small.width, small.height, large.width, large.height = 32, 32, 160, 96
         small.pix_fmt = large.pix_fmt = "yuv420p"
         for sound in sounds:

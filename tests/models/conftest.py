@@ -6,6 +6,17 @@ import pytest
 from wan_folders import write_diffusers, write_original
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Toy sizes gain nothing from a second thread, and lose much where the machine is shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def original_folder(tmp_path_factory):
     """The golden weights in the original's layout, with pickled T5 and VAE."""

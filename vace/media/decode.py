@@ -92,11 +92,10 @@ class VideoSource:
         indices = [int(i) for i in indices]
         if self.backend == "decord":
             try:
-                self._decord = self._decord or _open_decord(self.path, self.info)
-                return self._decord.get_batch(indices).asnumpy()
-            except (RuntimeError, ImportError, OSError) as cause:  # a DECORDError is a RuntimeError
+                return self._get_by_decord(indices)
+            except (RuntimeError, ImportError, OSError) as cause:
                 self._refuse(str(cause).splitlines()[0])
-                self.backend = "av"
+                self.backend, self._decord = "av", None
         picked = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         places: dict[int, list[int]] = {}
         for place, index in enumerate(indices):
@@ -105,6 +104,15 @@ class VideoSource:
         for index, frame in pick(sorted(places)):
             picked[places[index]] = self._to_rgb(frame)
         return picked
+
+    def _get_by_decord(self, indices: list[int]) -> np.ndarray:
+        import decord
+
+        try:
+            self._decord = self._decord or _open_decord(self.path, self.info)
+            return self._decord.get_batch(indices).asnumpy()
+        except decord.DECORDError as cause:
+            raise RuntimeError(str(cause)) from cause
 
     def _pick_by_count(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (index, frame) for ascending indices, decoding from the start."""

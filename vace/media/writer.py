@@ -33,7 +33,7 @@ BT709, LIMITED_RANGE = 1, 1  # ffmpeg's numbers for the colour tags
 
 @dataclass(frozen=True)
 class Kind:
-    """One way of writing. bytes_per_pixel: measured on detailed footage, rounded up; for the free-space check."""
+    """One way of writing. bytes_per_pixel: measured on detailed footage; plain footage takes half, noise three times it."""
 
     bytes_per_pixel: float
     codec: str = "libx264"
@@ -56,7 +56,7 @@ KINDS = {
 
 
 def estimated_bytes(kind: str, width: int, height: int, frames: int) -> int:
-    """About how many bytes a file of this kind takes, on the large side. Raises OutputError for an unknown kind."""
+    """About how many bytes a file of this kind takes (see `Kind`). Raises OutputError for an unknown kind."""
     return int(_kind(kind).bytes_per_pixel * width * height * frames) + 65536
 
 
@@ -71,8 +71,8 @@ class VideoWriter:
 
     path: .mp4, .m4v, .mov or .mkv; for kind "png" a new or empty folder. fps: frames a second. kind: "exact"
     (libx264rgb, the same RGB comes back), "small", "preview", "result" (h264 yuv420p bt709 with the index in front,
-    odd sizes padded by repeating one edge pixel), "png" (frame_00000.png ...). audio_from: (source, start, duration) in seconds
-    from the source's first frame; its sound is carried over as aac. comment: text kept in the container.
+    odd sizes padded by repeating one edge pixel), "png" (frame_00000.png ...). audio_from: (source, start, duration) in
+    seconds from the source's first frame; its sound is carried over as aac. comment: text kept in the container.
 
     Raises OutputError when the place cannot be written or the disk fills up (from `write` or on exit), InputError when
     the source of sound cannot be opened.

@@ -59,6 +59,7 @@ def transformer_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -
                 f"give --config FILE, a json with num_heads, vace_layers and text_len"
             )
         config[key] = value
+    _check_settings(config, source)
     heads = config["num_attention_heads"]
     config.setdefault("attention_head_dim", width // heads)
     if width % heads or config["attention_head_dim"] % 2:
@@ -151,6 +152,20 @@ def _in_class_spelling(stated: Mapping[str, Any]) -> dict[str, Any]:
     if "vace_layers" in renamed and renamed["vace_layers"] is None and depth:
         renamed["vace_layers"] = list(range(0, depth, 2))  # what the original's class does when none are named
     return renamed
+
+
+def _check_settings(config: Mapping[str, Any], source: str) -> None:
+    """Kinds of value, since the class takes anything and fails much later."""
+    whole = ("num_attention_heads", "num_layers", "ffn_dim", "freq_dim", "text_dim", "text_len", "in_channels")
+    wrong = [key for key in whole if not isinstance(config[key], int) or config[key] < 1]
+    if not isinstance(config.get("eps", 1e-6), float):
+        wrong.append("eps")
+    layers = config["vace_layers"]
+    if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, int) for layer in layers):
+        wrong.append("vace_layers")
+    if wrong:
+        values = ", ".join(f"{key} = {config[key]!r}" for key in wrong)
+        raise CheckpointError(f"{source}: its settings make no sense: {values}")
 
 
 def _check_context_layers(config: dict[str, Any], shapes: Shapes, source: str) -> None:

@@ -36,14 +36,19 @@ def endpoint() -> str:
 
 
 def cached_folder(repo_id: str) -> Path | None:
-    """The newest local copy of a hub repository, complete or not; None when there is none. Asks no server."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    """The local copy of a hub repository in the hub cache, complete or not; None when there is none. Asks no server.
 
-    try:
-        return Path(snapshot_download(repo_id, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
+    Read from the cache's own layout: huggingface_hub calls a copy incomplete that lacks files nobody asked for.
+    """
+    from huggingface_hub import constants
+
+    base = Path(constants.HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
+    reference = base / "refs" / "main"
+    if reference.is_file():
+        folder = base / "snapshots" / reference.read_text().strip()
+        return folder if folder.is_dir() else None
+    copies = [folder for folder in (base / "snapshots").glob("*") if folder.is_dir()]
+    return max(copies, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 @functools.lru_cache(maxsize=4)

@@ -81,12 +81,14 @@ def test_sinusoid_equals_the_original(tensors):
 
 
 def test_equals_diffusers_forward(model, tensors):
-    states, scales = tensors[f"{NAME}.context"], [0.3 + 0.5 * i for i in range(len(CONFIG["vace_layers"]))]
+    states = tensors[f"{NAME}.context"]
+    padded = torch.cat([states, states.new_zeros(CONFIG["text_len"] - len(states), states.shape[1])])
+    scales = [0.3 + 0.5 * i for i in range(len(CONFIG["vace_layers"]))]
     with torch.no_grad():
         theirs = model(
             hidden_states=tensors[f"{NAME}.x"][None],
             timestep=tensors[f"{NAME}.t"],
-            encoder_hidden_states=torch.cat([states, states.new_zeros(CONFIG["text_len"] - len(states), states.shape[1])])[None],
+            encoder_hidden_states=padded[None],
             control_hidden_states=tensors[f"{NAME}.vace_context"][None],
             control_hidden_states_scale=torch.tensor(scales),
             return_dict=False,

@@ -24,7 +24,7 @@ DEFAULTS = {
     "toy": True,
     "trained": False,
     "text_len": TEXT_LEN,
-    "size": "160x96",
+    "size": "128x80",
     "frames": 17,
     "steps": 6,
     "shift": 3.0,

@@ -217,7 +217,11 @@ class TestPipeline:
         stamp = first.stat().st_mtime_ns
         made = pipeline(**resumed(tmp_path / "out"), progress=False)
         assert first.stat().st_mtime_ns == stamp and len(list((tmp_path / "processed/gray").iterdir())) == 1
-        assert sorted(path.name for path in made.folder.iterdir()) == ["manifest.json", "out_video.mp4", "src_video.mp4"]
+        assert sorted(path.name for path in made.folder.iterdir()) == [
+            "manifest.json",
+            "out_video.mp4",
+            "src_video.mp4",
+        ]
         stamp = made.out_videos[0].stat().st_mtime_ns
         again = pipeline(**resumed(tmp_path / "out"), progress=False)
         assert again.out_videos[0].stat().st_mtime_ns == stamp

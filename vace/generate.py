@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ def generate(
         if done is not None:
             log.info("already made in %s", folder)
             return generated_in(folder, done)
-        with OutputFolder(folder, "--save_dir") as out:
+        with OutputFolder(folder, "--save_dir") as out, _threads(job.checkpoint.is_toy):
             return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline).run()
     finally:
         sources.close()
@@ -334,10 +335,22 @@ def _record(path: Path, folder: Path, file_record) -> dict:
     return {"name": name, "sha256": record["sha256"], "bytes": record["bytes"]}
 
 
+@contextmanager
+def _threads(is_toy: bool) -> Iterator[None]:
+    """One torch thread for the toy model: its tensors are so small that threads mostly wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    if is_toy and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _amount(cost: dict, device: str) -> str:
     """Expected memory and time in words. Rates: sustained, from published timings; a CPU core does about 20 GFLOP/s."""
-    import os
-
     rate = 60e12 if device.startswith("cuda") else 20e9 * (os.cpu_count() or 1)
     seconds = cost["flops"] / rate
     time = (

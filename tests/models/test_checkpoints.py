@@ -117,6 +117,29 @@ def test_an_unknown_name_lists_the_nearest():
         find_checkpoint(None, "vace-1.4B")
 
 
+@pytest.mark.parametrize(
+    ("ckpt_dir", "model_name", "fits"),
+    [
+        ("models/Wan2.1-VACE-14B", "vace-14B", True),
+        ("models/Wan2.1-VACE-14B", "vace-1.3B", False),
+        ("models/Wan2.1-VACE-14B", "tiny", False),
+        ("models/VACE-Wan2.1-1.3B-Preview", "vace-1.3B", True),
+        ("models/mine", "vace-14B", True),
+        ("models/mine", "tiny", False),
+        ("tiny", "tiny", True),
+        ("tiny", "vace-14B", False),
+    ],
+)
+def test_folder_and_name_must_not_contradict_each_other(empty_machine, ckpt_dir, model_name, fits):
+    if ckpt_dir != "tiny":
+        fake_original(empty_machine / ckpt_dir)
+    if fits:
+        assert find_checkpoint(ckpt_dir, model_name).is_toy is (ckpt_dir == "tiny")
+    else:
+        with pytest.raises(InputError, match=f"--model_name says {model_name}; leave one of them out"):
+            find_checkpoint(ckpt_dir, model_name)
+
+
 def test_nothing_is_downloaded_unasked(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(hub, "download", lambda *_: pytest.fail("a download was started"))

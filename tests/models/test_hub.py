@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -97,12 +96,12 @@ def test_an_absent_repository_is_told_with_the_command(server):
 
 def test_an_unreachable_hub_is_found_out_fast_and_once(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    started = time.monotonic()
-    for _ in range(2):
+    assert hub.PROBE_SECONDS < 5
+    hits = hub.reachable.cache_info().hits
+    for _ in range(3):
         with pytest.raises(MissingWeights, match="http://127.0.0.1:9 cannot be reached from here; get it with: hf"):
             hub.download("org/name")
-    assert time.monotonic() - started < 2 * hub.PROBE_SECONDS
-    assert hub.reachable.cache_info().hits >= 1
+    assert hub.reachable.cache_info().hits >= hits + 2
 
 
 def test_a_silent_server_is_given_up(monkeypatch):

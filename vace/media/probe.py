@@ -28,7 +28,7 @@ EXPECTED = "a video (mp4, mov, mkv, webm, avi), a gif, an image or a folder of i
 FOREIGN_FORMATS = {"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "sdp", "lavfi"}
 INDEXED_FORMATS = ("mp4", "matroska")  # one packet holds one shown frame here, for the codecs below
 COUNTABLE_CODECS = {"h264", "hevc", "vp9", "av1", "mjpeg", "prores", "ffv1", "png", "dnxhd", "rawvideo"}
-LATE = 0.3  # seconds of the promised duration that may be missing before a file counts as cut short
+LATE = 0.5  # seconds of the promised duration that may be missing before a file counts as cut short
 STRICT = {"err_detect": "explode"}  # the decoder reports damage it would otherwise paint over
 HDR_CURVES = {16: "PQ", 18: "HLG"}  # color_trc values that need tone mapping to look right
 
@@ -198,12 +198,10 @@ def _note(scan: Scan, packet: av.Packet) -> None:
 
 def _promised(container, stream, scan: Scan, file_bytes: int) -> int | None:
     """How many shown frames the header promises when the file holds fewer; None when it keeps its promise."""
-    discard_flag = 2
     if "mp4" in container.format.name:
-        entries = stream.index_entries
-        total = len(entries)
-        is_cut = scan.packets - scan.broken < total or any(e.pos + e.size > file_bytes for e in entries)
-        return sum(1 for e in entries if not e.flags & discard_flag) if is_cut else None
+        entries = [entry for entry in stream.index_entries if entry.size > 0]
+        is_cut = scan.packets - scan.broken < len(entries) or any(e.pos + e.size > file_bytes for e in entries)
+        return sum(1 for entry in entries if not entry.is_discard) if is_cut else None
     missing = (container.duration or 0) / 1e6 + max(container.start_time or 0, 0) / 1e6 - scan.end
     if stream.frames > scan.packets and container.format.name == "avi":
         return stream.frames
@@ -299,6 +297,8 @@ def _describe(container, stream, scan: Scan, path: Path, is_indexed: bool) -> Vi
     width, height = (frame.height, frame.width) if orientation.swap else (frame.width, frame.height)
     if int(frame.color_trc) in HDR_CURVES:
         logger.warning("%s: HDR (%s) is read without tone mapping", path, HDR_CURVES[int(frame.color_trc)])
+    if (stream.sample_aspect_ratio or 1) != 1:
+        logger.warning("%s: its pixels are not square (%s); read as stored", path, stream.sample_aspect_ratio)
     starts, ends = _intervals(scan.times, stream.time_base)
     return VideoInfo(
         width=width,

@@ -248,7 +248,9 @@ class _FileSink:
             container.close()
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):  # the trailer of a file that is thrown away may not fit either
+        import av
+
+        with contextlib.suppress(OSError, av.FFmpegError):  # the end of a file that is thrown away may fail as well
             self._close()
         discard(self.temporary)
 

@@ -68,17 +68,21 @@ def find_checkpoint(
 
     ckpt_dir: a folder, a hub id (`org/name`) or 'tiny'. model_name: a key of MODELS, a repository name, or 'tiny'.
     With neither, a published model found on this machine, else the embedded one. config: a json with what the tensors
-    cannot tell. Raises MissingWeights, CheckpointError, or InputError for an unknown name.
+    cannot tell. Raises MissingWeights, CheckpointError, or InputError for an unknown name and for two that disagree.
     """
     settings = Path(config) if config else None
     if settings is not None and not settings.is_file():
         raise InputError(f"--config {config}: no such file; give a json with num_heads, vace_layers and text_len")
-    if ckpt_dir and ckpt_dir != TINY:
-        return open_checkpoint(_explicit_folder(ckpt_dir, no_download), settings)
-    if TINY in (ckpt_dir, model_name):
-        return open_checkpoint(tiny_folder(), settings)
-    if model_name:
-        return open_checkpoint(_named_folder(model_name, no_download), settings)
+    name = _model_key(model_name) if model_name else None
+    if ckpt_dir:
+        folder = tiny_folder() if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download)
+        found = open_checkpoint(folder, settings)
+        if name and _size(name) != _size(found.name) and (found.is_toy or found.name in MODELS or name == TINY):
+            raise InputError(f"--ckpt_dir {ckpt_dir} is {found.name}, --model_name says {name}; leave one of them out")
+        return found
+    if name:
+        folder = tiny_folder() if name == TINY else _local_folder(name) or _fetched(MODELS[name][0], no_download)
+        return open_checkpoint(folder, settings)
     for name in MODELS:
         folder = _local_folder(name)
         if folder is not None:
@@ -136,18 +140,20 @@ def _explicit_folder(ckpt_dir: str, no_download: bool) -> Path:
     raise MissingWeights(f"--ckpt_dir {ckpt_dir}: no such folder; {_advice(folder)}")
 
 
-def _named_folder(model_name: str, no_download: bool) -> Path:
-    name = _model_key(model_name)
-    return _local_folder(name) or _fetched(MODELS[name][0], no_download)
-
-
 def _model_key(model_name: str) -> str:
-    """The key of MODELS meant by a short name, or by a repository's name with or without its owner."""
+    """'tiny', or the key of MODELS meant by a short name or by a repository's name with or without its owner."""
+    if model_name == TINY:
+        return TINY
     for name, repositories in MODELS.items():
         spellings = {name, *repositories, *(repository.partition("/")[2] for repository in repositories)}
         if model_name.lower() in {spelling.lower() for spelling in spellings}:
             return name
     raise InputError(f"--model_name {model_name}: unknown model; {nearest(model_name, [*MODELS, TINY])}")
+
+
+def _size(name: str) -> str:
+    """'1.3B', '14B' or 'tiny': what two names of one model share (the original calls the preview vace-1.3B too)."""
+    return name.removeprefix("vace-").partition("-")[0]
 
 
 def _local_folder(name: str) -> Path | None:
@@ -231,6 +237,7 @@ def _pickled_or_safe(folder: Path, stem: str) -> tuple[Path, ...]:
 
 def _tokenizer_folder(folder: Path) -> Path | None:
     """The folder below `folder` that holds a tokenizer: "tokenizer", google/umt5-xxl, or any other; else None."""
-    found = {path.parent for name in _TOKENIZER_FILES for path in folder.rglob(name)}
+    depths = ("", "*/", "*/*/")  # no deeper: the folder may be anything, a home directory too
+    found = {path.parent for name in _TOKENIZER_FILES for depth in depths for path in folder.glob(depth + name)}
     preferred = [folder / "tokenizer", folder / "google" / "umt5-xxl"]
     return next((path for path in [*preferred, *sorted(found)] if path in found), None)

@@ -82,9 +82,7 @@ def vae_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -> dict[s
 
 
 def text_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Settings of UMT5Config for the text encoder."""
-    if stated:
-        return dict(stated)
+    """Settings of UMT5Config for the text encoder. Raises CheckpointError for another kind of encoder."""
     attention = "encoder.block.0.layer.0.SelfAttention"
     try:
         vocabulary, width = _first(shapes, "shared.weight", "encoder.embed_tokens.weight")
@@ -102,6 +100,7 @@ def text_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -> dict[
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
         "feed_forward_proj": "gated-gelu",
+        **stated,
     }
 
 

@@ -48,6 +48,7 @@ def build(part: Part, dtype: torch.dtype) -> nn.Module:
     for key in wanted:
         tensor = part.weights.read(_file_key(part, key))
         state[key] = tensor.to(torch.float32 if _stays_float32(part.component, key) else dtype)
+    part.weights.close()
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 

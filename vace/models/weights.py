@@ -44,6 +44,10 @@ class WeightFiles:
             self._readers[path] = _reader(path)
         return self._readers[path](key)
 
+    def close(self) -> None:
+        """Lets go of the files; tensors already read stay."""
+        self._readers.clear()
+
 
 def open_weights(files: tuple[Path, ...]) -> WeightFiles:
     """The names and shapes in `files`. Raises CheckpointError, naming the file, for one that cannot be read."""

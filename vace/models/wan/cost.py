@@ -1,4 +1,4 @@
-"""What a run will cost, by arithmetic on the sizes of the model and the video. Needs no torch.
+"""What a run will cost, by arithmetic on the sizes of the model and the video. Needs no torch for safetensors files.
 
 Multiplications and additions count one each. The transformer's and the VAE's closed forms count the same operations
 as torch's FlopCounterMode on the classes; norms, activations and rotary embedding are left out (under 1 %).

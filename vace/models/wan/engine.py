@@ -25,6 +25,7 @@ from vace.models.parts import COMPONENTS, Part, read_part
 from vace.models.samplers import make_sampler
 from vace.models.wan import transformer, vae
 from vace.models.wan.denoise import OnStep, denoise, draw_noise
+from vace.speed.cpu_convolution import apply_onednn
 
 log = logging.getLogger("vace")
 
@@ -163,6 +164,7 @@ class WanEngine:
         if name not in self._modules:
             log.debug("reading %s from %s", name, self._parts[name].source)
             self._modules[name] = build(self._parts[name], self._dtypes[name])
+            apply_onednn(self._modules[name])
         home = self._homes[name]
         try:
             yield self._modules[name].to(home)
@@ -174,6 +176,6 @@ class WanEngine:
         if self._homes[name].type == "cuda":
             self._modules[name].to("cpu")
             torch.cuda.empty_cache()
-        elif name == "text_encoder":
+        elif name == "text_encoder" and self.device.type == "cpu":
             del self._modules[name]
 

@@ -28,6 +28,6 @@ example all_three     vace wan --src_video processed/examples/bbox/src_video-inp
 example two_seeds     vace wan --prompt 'Waves break on black rocks' --num_videos 2 --seed 11 --out_format exact --guidance_scale 1
 
 # the guide's spelling, with the flags of the original
-example guide         python vace/vace_wan_inference.py --prompt 'A lantern swings in the wind' --size 480p --frame_num 17 --sample_steps 4 --sample_shift 8 --sample_guide_scale 3 --base_seed 5 --sample_solver unipc --ckpt_dir tiny
+example guide         python vace/vace_wan_inference.py --prompt 'A lantern swings in the wind' --size '128*80' --frame_num 17 --sample_steps 4 --sample_shift 8 --sample_guide_scale 3 --base_seed 5 --sample_solver unipc --ckpt_dir tiny
 
 run_examples "$@"

@@ -10,4 +10,4 @@ bash scripts/setup.sh dev
 select=(-m "not slow")
 if [ "${1:-}" = --all ]; then select=(); shift; fi
 .venv/bin/ruff check --quiet vace tests scripts
-exec .venv/bin/python -m pytest ${select[@]+"${select[@]}"} --durations=15 "$@"
+exec .venv/bin/python -m pytest -n auto --maxprocesses=4 ${select[@]+"${select[@]}"} --durations=15 "$@"

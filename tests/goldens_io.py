@@ -1,4 +1,4 @@
-"""Reading the golden arrays: one loader for the annotator packs (JSON + npz), one for the model packs (JSON + safetensors)."""
+"""Reading the golden arrays: annotator packs are JSON + npz, model packs JSON + safetensors."""
 
 from __future__ import annotations
 

@@ -91,7 +91,6 @@ def test_context_scale_zero_is_not_led(prepared):
 def test_footage_is_played_at_the_models_rate(prepared, caplog):
     """30 frames at 25 fps are 1.2 s: 20 frames at 16 fps, padded to 21 for the model and cut back."""
     with caplog.at_level(logging.INFO, logger="vace"):
-        logging.getLogger("vace").propagate = True
         made = generate("a cat", src_video=prepared.src_video, src_mask=prepared.src_mask, frame_policy="auto",
                         **{**TINY, "size": "480p"})  # fmt: skip
     assert made.manifest["frames"]["count"] == 20 and made.manifest["frames"]["made"] == 21
@@ -110,7 +109,6 @@ def test_sources_are_written_as_the_model_saw_them(prepared):
 
 def test_fill_mask_decides_by_hand(media, caplog):
     """Raw footage with a mask and no manifest is left alone, with a warning; --fill_mask neutral grays it."""
-    logging.getLogger("vace").propagate = True
     given = {"src_video": media / "clip.mp4", "src_mask": media / "mask.png", "frame_num": 5}
     kept = generate("a cat", **given, **TINY)
     assert "--fill_mask neutral" in caplog.text

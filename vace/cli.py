@@ -112,7 +112,7 @@ def _prepare_logging(quiet: bool, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s: %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("vace")
-    logger.handlers, logger.propagate = [handler], False
+    logger.handlers = [handler]
     logger.setLevel(level)
 
 
@@ -174,6 +174,8 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None, pro
         return OK
     except (Exception, KeyboardInterrupt) as error:
         return _fail(prog if command else f"{prog} {name}", error, verbose)
+    finally:
+        logging.getLogger("vace").handlers = []
 
 
 if __name__ == "__main__":

@@ -147,6 +147,10 @@ def test_a_damaged_frame_is_not_handed_out(make_video, make_scene, decode_plainl
     for offset in range(size // 3, size, 7):
         data[place + offset] ^= 0x5A
     path.write_bytes(data)
+    picker = VideoReader(path, backend="av")
+    assert np.array_equal(picker.get([24, 31, 3]), whole[[24, 31, 3]])
+    with pytest.raises(InputError, match="frame 27 of 40 cannot be decoded"):
+        picker.get([3, 27])
     frames = []
     with pytest.raises(InputError, match="promises 40 frames"):
         for chunk in VideoReader(path).chunks(4):

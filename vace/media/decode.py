@@ -80,6 +80,12 @@ class VideoSource:
             "without error; copy it again, or go on with what is there by --allow_truncated"
         )
 
+    def _unreadable(self, index: int) -> InputError:
+        return InputError(
+            f"{self.path}: is damaged inside: frame {index} of {self.info.frame_count} cannot be decoded; "
+            "copy it again, or go on with what is there by --allow_truncated"
+        )
+
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """RGB uint8 [H,W,3] as shown; a stream that changes its size midway is brought to its first."""
         swap = self.info.orientation.swap
@@ -125,7 +131,7 @@ class VideoSource:
                     yield index, frame
                 if not remaining:
                     return
-        raise self._damaged(min(remaining))
+        raise self._unreadable(min(remaining))
 
     def _pick_by_time(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (index, frame) for ascending indices, jumping to key frames where that saves decoding."""
@@ -137,9 +143,9 @@ class VideoSource:
                 if reached is None or key_pts > reached:
                     container.seek(key_dts, stream=stream)
                     frames = decoded(container, stream, lenient=self.lenient)
-                frame = next((f for f, _ in frames if f is not None and f.pts == target), None)
-                if frame is None:
-                    raise self._damaged(index)
+                frame, is_bad = next(((f, bad) for f, bad in frames if bad or f.pts == target), (None, True))
+                if is_bad:
+                    raise self._unreadable(index)
                 reached = target
                 yield index, frame
 

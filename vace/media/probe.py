@@ -56,8 +56,8 @@ class Orientation:
 class VideoInfo:
     """One video stream. width, height, orientation: as shown. starts, ends: seconds float64 [N] from the first frame.
 
-    pts: int64 [N] of the shown frames, ascending, in units of `time_base`. keys: (pts, dts) of the key frames, where
-    decoding can start. start_seconds: the first frame's time on the container's clock, which sound shares.
+    pts: int64 [N] of the shown frames, ascending, in the stream's time base. keys: (pts, dts) of the key frames, where
+    decoding can start.
     """
 
     width: int
@@ -65,25 +65,18 @@ class VideoInfo:
     fps: float
     codec: str
     pix_fmt: str
-    bits: int
     orientation: Orientation
-    stream_index: int
     has_audio: bool
     pts: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
     keys: list[tuple[int, int]]
-    time_base: Fraction
     is_edited: bool  # an edit list hides frames
     is_indexed: bool  # `pts` came from whole packets: a frame can be found by its time
 
     @property
     def frame_count(self) -> int:
         return len(self.pts)
-
-    @property
-    def start_seconds(self) -> float:
-        return float(self.pts[0] * self.time_base)
 
 
 @dataclass
@@ -95,6 +88,7 @@ class Scan:
     packets: int = 0
     hidden: int = 0  # decoded but not shown: outside the edit list
     broken: int = 0  # read only in part
+    empty: int = 0  # a repeat of the frame before, as avi stores it
     untimed: int = 0
     end: float = 0.0  # seconds: where the last packet of any stream ends
     first: av.VideoFrame | None = None
@@ -177,6 +171,8 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream) -> Sca
                 scan.first = next(iter(packet.decode()), None)
         if is_ours and packet.size:
             _note(scan, packet)
+        elif is_ours and packet.dts is not None:
+            scan.empty += 1
     scan.times.sort()
     scan.keys.sort()
     return scan
@@ -196,27 +192,32 @@ def _note(scan: Scan, packet: av.Packet) -> None:
         scan.times.append((packet.pts, packet.duration or 0))
 
 
-def _promised(container, stream, scan: Scan, file_bytes: int) -> int | None:
+def _promised(
+    container: av.container.InputContainer, stream: av.VideoStream, scan: Scan, file_bytes: int
+) -> int | None:
     """How many shown frames the header promises when the file holds fewer; None when it keeps its promise."""
     if "mp4" in container.format.name:
         entries = [entry for entry in stream.index_entries if entry.size > 0]
         is_cut = scan.packets - scan.broken < len(entries) or any(e.pos + e.size > file_bytes for e in entries)
         return sum(1 for entry in entries if not entry.is_discard) if is_cut else None
-    missing = (container.duration or 0) / 1e6 + max(container.start_time or 0, 0) / 1e6 - scan.end
-    if stream.frames > scan.packets and container.format.name == "avi":
+    if container.format.name == "avi" and stream.frames > scan.packets + scan.empty:
         return stream.frames
-    if (missing > LATE or scan.broken) and stream.average_rate:
-        return max(round(container.duration / 1e6 * float(stream.average_rate)), len(scan.times) + scan.broken)
+    if container.format.name == "mpegts" or not container.duration:
+        return None  # such a file promises nothing
+    seconds = container.duration / 1e6
+    missing = seconds + max(container.start_time or 0, 0) / 1e6 - scan.end
+    if missing > LATE or scan.broken:
+        return max(round(seconds * float(stream.average_rate or 0)), len(scan.times) + max(scan.broken, 1))
     return None
 
 
-def _is_countable(container, stream, scan: Scan) -> bool:
+def _is_countable(container: av.container.InputContainer, stream: av.VideoStream, scan: Scan) -> bool:
     """True when the packets to be shown are known to be the frames a full decode gives."""
     times = [pts for pts, _ in scan.times]
     return (
         any(name in container.format.name for name in INDEXED_FORMATS)
         and stream.codec_context.codec.canonical_name in COUNTABLE_CODECS
-        and not (scan.broken or scan.untimed)
+        and not (scan.broken or scan.empty or scan.untimed)
         and len(set(times)) == len(times) > 0
         and bool(scan.keys)
         # leading pictures before the first key frame are lost when a stream was cut there
@@ -232,12 +233,14 @@ def count_by_decoding(path: Path, *, lenient: bool) -> tuple[list[tuple[int, int
         for frame, has_error in decoded(container, stream, lenient=lenient):
             damaged += has_error
             if frame is not None:
-                step = frame.duration or 1
-                times.append((frame.pts if frame.pts is not None else (sum(times[-1]) if times else 0), step))
+                after_last = sum(times[-1]) if times else 0  # for streams that carry no times: start + duration
+                times.append((after_last if frame.pts is None else frame.pts, frame.duration or 1))
     return times, damaged
 
 
-def decoded(container, stream, *, lenient: bool) -> Iterator[tuple[av.VideoFrame | None, bool]]:
+def decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, *, lenient: bool
+) -> Iterator[tuple[av.VideoFrame | None, bool]]:
     """Yield (frame, has_error) for every frame shown and (None, True) for every packet that gave only an error.
 
     Errors before the first good frame are passed over: a stream may have been cut between key frames.
@@ -291,7 +294,9 @@ def orientation_of(frame: av.VideoFrame, path: Path) -> Orientation:
     return Orientation()
 
 
-def _describe(container, stream, scan: Scan, path: Path, is_indexed: bool) -> VideoInfo:
+def _describe(
+    container: av.container.InputContainer, stream: av.VideoStream, scan: Scan, path: Path, is_indexed: bool
+) -> VideoInfo:
     frame = scan.first
     orientation = orientation_of(frame, path)
     width, height = (frame.height, frame.width) if orientation.swap else (frame.width, frame.height)
@@ -306,15 +311,12 @@ def _describe(container, stream, scan: Scan, path: Path, is_indexed: bool) -> Vi
         fps=_frame_rate(stream, starts, ends),
         codec=stream.codec_context.codec.canonical_name,
         pix_fmt=frame.format.name,
-        bits=max(component.bits for component in frame.format.components),
         orientation=orientation,
-        stream_index=stream.index,
         has_audio=bool(container.streams.audio),
         pts=np.array([pts for pts, _ in scan.times], np.int64),
         starts=starts,
         ends=ends,
         keys=scan.keys,
-        time_base=stream.time_base,
         is_edited=scan.hidden > 0,
         is_indexed=is_indexed,
     )

@@ -33,7 +33,7 @@ BT709, LIMITED_RANGE = 1, 1  # ffmpeg's numbers for the colour tags
 
 @dataclass(frozen=True)
 class Kind:
-    """One way of writing. bytes_per_pixel: measured on detailed footage; plain footage takes half, noise three times it."""
+    """One way of writing. bytes_per_pixel: measured on detailed footage; plain footage takes half, noise thrice it."""
 
     bytes_per_pixel: float
     codec: str = "libx264"

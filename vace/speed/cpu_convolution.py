@@ -1,7 +1,7 @@
 """Three-dimensional convolutions on the CPU by oneDNN.
 
-torch takes its own slow kernel for small float32 inputs of batch 1 (a threshold made for two dimensions); oneDNN is 4 to
-11 times as fast there and equal to about 1e-6. It matters to the VAE of small models, whose chunks are all small.
+torch takes its own slow kernel for small float32 inputs of batch 1 (a threshold made for two dimensions); oneDNN is
+4 to 11 times as fast there and equal to about 1e-6. It matters to the VAE of small models, whose chunks are all small.
 """
 
 from __future__ import annotations

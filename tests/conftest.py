@@ -86,3 +86,19 @@ def media(tmp_path_factory) -> Path:
 @pytest.fixture
 def root() -> Path:
     return ROOT
+
+
+def pytest_sessionfinish(session):
+    """Write the table of parity where VACE_PARITY_TABLE names a file for it."""
+    path = os.environ.get("VACE_PARITY_TABLE")
+    if not path:
+        return
+    from goldens_io import MEASURED
+
+    lines = ["| part | comparisons | largest difference | bar |", "|---|---|---|---|"]
+    for part, pairs in sorted(MEASURED.items()):
+        worst, bar = max(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
+        lines.append(
+            f"| {part} | {len(pairs)} | {f'{worst:.1e}' if worst else '0'} | {f'{bar:.0e}' if bar else 'exact'} |"
+        )
+    Path(path).write_text("\n".join(lines) + "\n")

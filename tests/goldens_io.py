@@ -88,3 +88,19 @@ def _drawn(document: dict) -> dict:
                 value = value * scale
         weights[key] = value
     return weights
+
+
+MEASURED: dict[str, list[tuple[float, float]]] = {}  # part -> (max abs difference, bar) of every comparison
+
+
+def equal_within(part: str, found, expected, bar: float = 0.0) -> bool:
+    """Whether two arrays or tensors of one shape differ by at most `bar`, the difference noted under `part`.
+
+    scripts/parity_table.sh turns what was noted into benchmarks/parity.md.
+    """
+    found, expected = (np.asarray(value, dtype=np.float64) for value in (found, expected))
+    if found.shape != expected.shape:
+        return False
+    difference = float(np.abs(found - expected).max()) if found.size else 0.0
+    MEASURED.setdefault(part, []).append((difference, bar))
+    return difference <= bar

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from goldens_io import annotator_document, annotator_pack, model_document, model_tensors
+from goldens_io import annotator_document, annotator_pack, equal_within, model_document, model_tensors
 from parity_fixes import FIXES
 
 from vace.conditioning.context import empty_source, encode_context, fold_mask, trim_refs
@@ -27,7 +27,8 @@ def test_the_table_of_sizes_and_frame_ids():
             continue
         stride, area, tokens, max_fps = document["profiles"][row["profile"]]
         stride = tuple(stride)
-        assert fit_area(row["w"], row["h"], area, stride) == (row["out_w"], row["out_h"]), row
+        size = fit_area(row["w"], row["h"], area, stride)
+        assert equal_within("sizes of source videos", size, (row["out_w"], row["out_h"])), row
         stamps = constant_timestamps(row["n"], row["fps"])
         limit = source_frames(row["w"], row["h"], Size(area, 1, tokens), stride)
         if row["keep_last"]:
@@ -35,7 +36,7 @@ def test_the_table_of_sizes_and_frame_ids():
             assert uniform_fps(stamps, len(ids)) == row["target_fps"]
         else:
             ids = opening_ids(stamps, row["fps"], max_fps, limit, stride[0])
-        assert ids == row["frame_ids"], row
+        assert equal_within("frame ids", ids, row["frame_ids"]), row
         compared += 1
     assert compared > 0
 
@@ -74,7 +75,7 @@ def test_resized_and_cropped_videos():
     for case in document["resize_crop"]:
         height, width = case["out_hw"]
         video = to_model_space(resize_crop(tensors[case["name"] + ".in"].numpy(), width, height))
-        assert torch.equal(video, tensors[case["name"] + ".out"]), case["name"]
+        assert equal_within("resized video", video, tensors[case["name"] + ".out"]), case["name"]
         compared += 1
     assert compared > 0
 
@@ -86,7 +87,7 @@ def test_letterboxed_references():
             continue
         if "image" in case["inputs"]:
             canvas = letterbox(case["inputs"]["image"], case["params"]["canvas_w"], case["params"]["canvas_h"])
-            assert np.abs(canvas.numpy() - case["output"]).max() <= 1e-6, name
+            assert equal_within("letterboxed references", canvas, case["output"], 1e-6), name
             assert np.array_equal(levels(canvas), levels(case["output"])), name
         else:
             height, width = case["params"]["image_size"]
@@ -102,7 +103,7 @@ def test_mask_channels():
     document, tensors = model_document("wan", "preprocess_units"), model_tensors("wan", "preprocess_units")
     folded = [name[: -len(".in")] for name in tensors if name.startswith("mask_") and name.endswith(".in")]
     for name in folded:
-        assert torch.equal(fold_mask(tensors[name + ".in"]), tensors[name + ".out"]), name
+        assert equal_within("mask channels", fold_mask(tensors[name + ".in"]), tensors[name + ".out"]), name
     picks = document["mask_temporal_nearest_exact_picks"]
     for count, expected in picks.items():
         times = torch.arange(int(count), dtype=torch.float32).reshape(1, -1, 1, 1).expand(1, -1, 8, 8)
@@ -144,7 +145,7 @@ def test_sources_as_the_model_sees_them():
             compared += 1
         for index, ref in enumerate(refs):
             if f"{name}.ref{index}" in tensors:
-                assert (ref - tensors[f"{name}.ref{index}"]).abs().max() <= 1e-6, name
+                assert equal_within("letterboxed references", ref, tensors[f"{name}.ref{index}"], 1e-6), name
                 compared += 1
     assert compared > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens_io import model_document, model_tensors
+from goldens_io import equal_within, model_document, model_tensors
 
 from vace.errors import InputError
 from vace.models.wan.denoise import draw_noise
@@ -38,7 +38,7 @@ def test_pipeline_equals_the_original(golden_engine, tensors, case):
     frames, mask, refs = inputs(tensors, name, case["video"])
     context = golden_engine.encode_context(frames, mask, refs)
     if f"{name}.vace_context" in tensors:
-        assert (context - tensors[f"{name}.vace_context"]).abs().max() <= CONTEXT_BAR
+        assert equal_within("Wan context latents + mask", context, tensors[f"{name}.vace_context"], CONTEXT_BAR)
     latents = golden_engine.denoise(
         context,
         tensors[f"text.{case['prompt']}.states"],
@@ -50,10 +50,10 @@ def test_pipeline_equals_the_original(golden_engine, tensors, case):
         sampler=case["solver"],
         context_scale=case["context_scale"],
     )
-    assert (latents - tensors[f"{name}.latent_final"]).abs().max() <= LATENT_BAR
+    assert equal_within("Wan pipeline, final latents", latents, tensors[f"{name}.latent_final"], LATENT_BAR)
     if f"{name}.video" in tensors:
         video = golden_engine.decode(latents, len(refs))
-        assert (video - tensors[f"{name}.video"]).abs().max() <= VIDEO_BAR
+        assert equal_within("Wan pipeline, video", video, tensors[f"{name}.video"], VIDEO_BAR)
 
 
 @pytest.mark.parity
@@ -77,13 +77,14 @@ def test_every_step_equals_the_original(golden_engine, tensors, case):
     )
     expected = tensors[f"{name}.latents_in"]
     for ours, theirs in zip(seen, expected[1:], strict=False):
-        assert (ours - theirs).abs().max() <= LATENT_BAR
+        assert equal_within("Wan pipeline, latents of every step", ours, theirs, LATENT_BAR)
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("case", cases())
 def test_noise_of_a_seed_equals_the_original(tensors, case):
-    assert torch.equal(draw_noise(tuple(case["latent"]), case["seed"]), tensors[f"{case['name']}.noise"])
+    noise = draw_noise(tuple(case["latent"]), case["seed"])
+    assert equal_within("noise from the seed", noise, tensors[f"{case['name']}.noise"])
 
 
 @pytest.mark.parity
@@ -94,12 +95,12 @@ def test_context_latents_equal_the_original(golden_engine):
         name = case["name"]
         if f"{name}.dec_in" in stored:
             video = golden_engine.decode(stored[f"{name}.dec_in"], len(case["refs"] or []))
-            assert (video - stored[f"{name}.dec_out"]).abs().max() <= VIDEO_BAR
+            assert equal_within("Wan decode, references trimmed", video, stored[f"{name}.dec_out"], VIDEO_BAR)
         if case["src_video"] and f"{name}.frames" not in stored:
             continue
         frames, mask, refs = inputs(stored, name, case["frames"])
         context = golden_engine.encode_context(frames, mask, refs)
-        assert (context - stored[f"{name}.context96"]).abs().max() <= CONTEXT_BAR
+        assert equal_within("Wan context latents + mask", context, stored[f"{name}.context96"], CONTEXT_BAR)
 
 
 def small_job(engine, frames=5, refs=0, seed=3):
@@ -152,7 +153,13 @@ def test_guidance_follows_its_formula(golden_engine):
     def estimate(scale, states, negative):
         seen = []
         golden_engine.denoise(
-            context, states, negative, seed=1, steps=1, shift=3.0, guidance_scale=scale,
+            context,
+            states,
+            negative,
+            seed=1,
+            steps=1,
+            shift=3.0,
+            guidance_scale=scale,
             on_step=lambda i, steps, latents, guess: seen.append(guess),
         )
         return seen[0]

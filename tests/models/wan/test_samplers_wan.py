@@ -38,7 +38,10 @@ def test_schedules_and_trajectories():
         sample = tensors["x_init"]
         for index, timestep in enumerate(sampler.timesteps):
             sample = sampler.step(golden_velocity(sample, timestep), index, sample)
-            assert equal_within("samplers, trajectories", sample[0], tensors[f"{name}.traj"][index], 1e-5), (name, index)
+            assert equal_within("samplers, trajectories", sample[0], tensors[f"{name}.traj"][index], 1e-5), (
+                name,
+                index,
+            )
         compared += 1
     assert compared > 0
 

@@ -89,6 +89,7 @@ def preprocess(
         raise InputError(f"--task {task}: nothing to prepare; run `vace pipeline --task {task} --prompt '...'`")
     mode = resolve_mode(row, mode)
     check_number("save_fps", save_fps, 0.01, 1000)
+    check_number("frame_num", frame_num, 1, whole=True)
     settings = {"task": task, "mode": mode, "seed": draw_seed(seed), "save_fps": save_fps, "size": size}
     settings |= {"frame_num": frame_num, "intermediates": intermediates, "allow_truncated": allow_truncated}
     settings |= {name: value for name, value in given.items() if value is not None}

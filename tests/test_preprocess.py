@@ -122,6 +122,9 @@ def test_mask_augmentation_for_every_kind_of_mask(task, aug, media):
     grown = preprocess(task, progress=False, maskaug_mode=aug, maskaug_ratio=0.5, seed=3, **given)
     again = preprocess(task, progress=False, maskaug_mode=aug, maskaug_ratio=0.5, seed=3, **given)
     before, after = frames_of(plain.src_mask)[..., 0], frames_of(grown.src_mask)[..., 0]
+    other = preprocess(task, progress=False, maskaug_mode=aug, maskaug_ratio=0.5, seed=4, **given)
+    if aug.endswith("expand") and task == "inpainting_mask":
+        assert (after != frames_of(other.src_mask)[..., 0]).any()  # another seed, other draws
     assert (after >= before).all()
     assert (after == frames_of(again.src_mask)[..., 0]).all()
     if task != "move_anything":  # whose first frame is kept while all others are made

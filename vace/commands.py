@@ -9,6 +9,9 @@ from vace.errors import InputError
 from vace.runs import read_manifest
 
 
+PLACES = ("save_dir", "pre_save_dir", "save_file")  # a repeated run gets folders of its own
+
+
 def _from_manifest(command: str, given: dict) -> dict:
     """The options of an earlier run, changed by the ones given now."""
     source = given.pop("from", None)
@@ -21,7 +24,8 @@ def _from_manifest(command: str, given: dict) -> dict:
         parameters = manifest["stage_parameters"][command]
     else:
         raise InputError(f"--from {source}: a manifest of `vace {manifest['command']}`; give it to that command")
-    return {name: value for name, value in parameters.items() if value is not None} | given
+    kept = {name: value for name, value in parameters.items() if value is not None and name not in PLACES}
+    return kept | given
 
 
 def preprocess(**given) -> dict:

@@ -26,6 +26,7 @@ log = logging.getLogger("vace")
 DEFAULT_FPS = 16.0  # of what is made without footage: the model's own rate
 DEFAULT_SEED = 2025
 DEFAULT_EXPAND = 80  # frames made besides the given ones
+DRAWING = ("framerefext",)  # annotators that draw from the seed for themselves
 OWN_AUGMENTATION = ("inpainting", "image_reference")  # annotators that enlarge the mask before they gray or cut
 
 
@@ -144,17 +145,17 @@ def _annotate(row: Task, materials: Materials, parameters: dict):
 
         chosen = parse_size(parameters.pop("size", None) or "720p")
         parameters["size"] = (chosen.width, chosen.height)
-    augment = {name: parameters.pop(name, None) for name in ("maskaug_mode", "maskaug_ratio")}
+    annotator = annotators.get(row.annotator)
     if row.annotator in OWN_AUGMENTATION:
-        parameters |= augment
-    elif row.annotator != "framerefext":
-        parameters.pop("seed", None)
-    result = annotators.get(row.annotator)(**materials.arguments, **parameters)
-    if augment["maskaug_mode"] and row.annotator not in OWN_AUGMENTATION and result.has_masks:
-        from vace.annotators.maskaug import augmented
+        return annotator(**materials.arguments, **parameters)
+    from vace.annotators.maskaug import augmented, augmenter
 
+    augment = {name: parameters.pop(name, None) for name in ("maskaug_mode", "maskaug_ratio")}
+    seed = parameters["seed"] if row.annotator in DRAWING else parameters.pop("seed", DEFAULT_SEED)
+    result = annotator(**materials.arguments, **parameters)
+    if augmenter(**augment, seed=seed) is not None and result.has_masks:
         fill = row.filler if row.under_mask == "neutral" else None
-        result.chunks = augmented(result.chunks, **augment, seed=parameters.get("seed", DEFAULT_SEED), fill=fill)
+        result.chunks = augmented(result.chunks, **augment, seed=seed, fill=fill)
     return result
 
 

@@ -36,7 +36,7 @@ def main(source: str, files: list[str]) -> None:
         name = Path(file).name
         kind = KINDS["preview" if name.startswith("preview") else "exact"]
         container = av.open(f"{file}.peer", "w", format="mp4", options={"movflags": "+faststart"})
-        stream = container.add_stream(kind.codec, rate=FPS, options=dict(kind.options))
+        stream = container.add_stream(kind.codec, rate=FPS, options=kind.encoder_options())
         stream.width, stream.height, stream.pix_fmt = stretch[0].width, stretch[0].height, kind.pix_fmt
         outputs.append((container, stream, kind, stretch + stretch[-2:0:-1]))
     with av.open(source) as clip:

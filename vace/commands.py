@@ -8,7 +8,6 @@ from pathlib import Path
 from vace.errors import InputError
 from vace.runs import read_manifest
 
-
 PLACES = ("save_dir", "pre_save_dir", "save_file")  # a repeated run gets folders of its own
 
 

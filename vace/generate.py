@@ -134,7 +134,9 @@ def generate(
         if done is not None:
             log.info("already made in %s", folder)
             return generated_in(folder, done)
-        with OutputFolder(folder, "--save_dir") as out, _threads(job.checkpoint.is_toy):
+        from vace.models.devices import toy_threads
+
+        with OutputFolder(folder, "--save_dir") as out, toy_threads(job.checkpoint.is_toy):
             return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline).run()
     finally:
         sources.close()
@@ -333,20 +335,6 @@ def _record(path: Path, folder: Path, file_record) -> dict:
     inside = path.absolute().is_relative_to(folder.absolute())
     name = str(path.absolute().relative_to(folder.absolute()) if inside else path.absolute())
     return {"name": name, "sha256": record["sha256"], "bytes": record["bytes"]}
-
-
-@contextmanager
-def _threads(is_toy: bool) -> Iterator[None]:
-    """One torch thread for the toy model: its tensors are so small that threads mostly wait for each other."""
-    import torch
-
-    before = torch.get_num_threads()
-    if is_toy and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _amount(cost: dict, device: str) -> str:

@@ -34,35 +34,36 @@ def run(
     import torch
 
     from vace.models.checkpoints import find_checkpoint
-    from vace.models.devices import pick_device, pick_dtype
+    from vace.models.devices import pick_device, pick_dtype, toy_threads
     from vace.models.loading import build, check_parts
     from vace.models.parts import COMPONENTS, read_part
     from vace.models.wan.cost import token_count
 
     checkpoint = find_checkpoint(ckpt, None)
-    where = pick_device(device)
-    kind = pick_dtype(dtype, where)
-    parts = {name: read_part(checkpoint, name) for name in COMPONENTS}
-    check_parts(parts)
-    config = parts["transformer"].config
-    model = build(parts["transformer"], kind).to(where)
-    inputs = _inputs(config, size, frames, seed, where)
-    passes = _passes(model, config["text_len"], inputs)
-    with torch.no_grad():
-        ours, theirs = (passes[name](0).float() for name in ("ours", "diffusers"))
-    return {
-        "checkpoint": checkpoint.name,
-        "device": str(where),
-        "dtype": str(kind).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "latent": list(inputs["latents"].shape),
-        "tokens": token_count(config, *size, frames),
-        "text_tokens": config["text_len"],
-        "samples": samples,
-        "max_difference": float((ours - theirs).abs().max()),
-        "forward": _compare(lambda name: passes[name](0), samples, where),
-        "guided_step": _compare(lambda name: _guided(passes[name]), samples, where),
-    }
+    with toy_threads(checkpoint.is_toy):
+        where = pick_device(device)
+        kind = pick_dtype(dtype, where)
+        parts = {name: read_part(checkpoint, name) for name in COMPONENTS}
+        check_parts(parts)
+        config = parts["transformer"].config
+        model = build(parts["transformer"], kind).to(where)
+        inputs = _inputs(config, size, frames, seed, where)
+        passes = _passes(model, config["text_len"], inputs)
+        with torch.no_grad():
+            ours, theirs = (passes[name](0).float() for name in ("ours", "diffusers"))
+        return {
+            "checkpoint": checkpoint.name,
+            "device": str(where),
+            "dtype": str(kind).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "latent": list(inputs["latents"].shape),
+            "tokens": token_count(config, *size, frames),
+            "text_tokens": config["text_len"],
+            "samples": samples,
+            "max_difference": float((ours - theirs).abs().max()),
+            "forward": _compare(lambda name: passes[name](0), samples, where),
+            "guided_step": _compare(lambda name: _guided(passes[name]), samples, where),
+        }
 
 
 def render(result: Mapping[str, Any]) -> str:

@@ -94,9 +94,7 @@ def fit_area(
     return int(cells / rows) * sw, rows * sh
 
 
-def source_frames(
-    width: int, height: int, size: Size, stride: Stride = WAN_STRIDE, name: str = "src_video"
-) -> int:
+def source_frames(width: int, height: int, size: Size, stride: Stride = WAN_STRIDE, name: str = "src_video") -> int:
     """The most frames (st*n + 1) of a source video of this size, by the original's count.
 
     It counts the cells before `fit_area` rounds them, so it can be less than `max_frames` of the fitted size.
@@ -117,9 +115,7 @@ def _cells(width: int, height: int, max_area: int, stride: Stride, name: str) ->
     """How many strides of a frame are used: what the source holds, or what the area allows."""
     _, sh, sw = stride
     if width < sw or height < sh:
-        raise InputError(
-            f"{name} is {width}x{height} pixels; the model needs at least {sw}x{sh}: give a larger video"
-        )
+        raise InputError(f"{name} is {width}x{height} pixels; the model needs at least {sw}x{sh}: give a larger video")
     return min(max_area / (sh * sw), (height // sh) * (width // sw))
 
 

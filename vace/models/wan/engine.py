@@ -178,4 +178,3 @@ class WanEngine:
             torch.cuda.empty_cache()
         elif name == "text_encoder" and self.device.type == "cpu":
             del self._modules[name]
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from vace import __version__
 from vace.errors import VaceError
-from vace.flags import Flag, flags_for
+from vace.flags import FLAGS, Flag, flags_for
 
 COMMANDS = {
     "preprocess": "materials to src_video, src_mask and src_ref_images",
@@ -84,26 +85,27 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--out", help="folder for the .json and .md (printed only when absent)")
 
 
-def _underscored(arguments: Sequence[str]) -> list[str]:
-    """Flags with their dashes as underscores, so that --ckpt-dir and --ckpt_dir are the same; values untouched."""
-    result = []
-    for argument in arguments:
-        if argument.startswith("--") and len(argument) > 2:
-            name, equals, value = argument[2:].partition("=")
-            argument = "--" + name.replace("-", "_") + equals + value
-        result.append(argument)
-    return result
+def _normalised(arguments: Sequence[str]) -> list[str]:
+    """Known flags with underscores, so that --ckpt-dir is --ckpt_dir; values that look like flags attached to theirs.
 
-
-def _attached(arguments: list[str]) -> list[str]:
-    """`--seed -1` and `--negative_prompt '-x'` as `--flag=value`: argparse would take such values for flags."""
+    `--seed -1` and `--prompt '--a-b'` become `--flag=value`: argparse would take such values for flags.
+    """
+    kinds = {name: flag.kind for flag in FLAGS for name in (flag.name, *flag.others)}
+    kinds |= dict.fromkeys(("ckpt_dir", "frames", "long_frames", "out"), "text")
     result: list[str] = []
+    waiting = False  # whether the last flag still wants its value
     for argument in arguments:
-        follows_flag = bool(result) and result[-1].startswith("--") and "=" not in result[-1]
-        if follows_flag and argument.startswith("-") and not argument.startswith("--"):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if argument.startswith("--") and name in kinds and not (waiting and " " in argument):
+            result.append(f"--{name}{equals}{value}")
+            waiting = not equals and kinds[name] != "bool"
+        elif waiting and argument.startswith("-"):
             result[-1] += "=" + argument
+            waiting = False
         else:
             result.append(argument)
+            waiting = False
     return result
 
 
@@ -130,6 +132,8 @@ def _run(command: str, namespace: argparse.Namespace) -> object:
 
 
 def _fail(prog: str, error: BaseException, verbose: bool) -> int:
+    with contextlib.suppress(ValueError):  # a second Ctrl-C shall not break into the first one's message
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     if verbose:
         import traceback
 
@@ -140,6 +144,10 @@ def _fail(prog: str, error: BaseException, verbose: bool) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"{prog}: interrupted; nothing half-written was left", file=sys.stderr)
         return INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("vace"):
+        remedy = "run `bash scripts/setup.sh`, then use .venv/bin/python or `source .venv/bin/activate`"
+        print(f"{prog}: the package {error.name} is missing in {sys.executable}; {remedy}", file=sys.stderr)
+        return USER_FAULT
     text = f"{type(error).__name__}: {error}"
     hint = "" if verbose else "; run it again with --verbose for the traceback"
     print(f"{prog}: a fault of ours, not of your input: {' '.join(text.split())}{hint}", file=sys.stderr)
@@ -152,7 +160,7 @@ def _terminated(signum, frame):
 
 def main(arguments: Sequence[str] | None = None, command: str | None = None, prog: str = "vace") -> int:
     """Run one command. The exit status: 0 done, 2 the user's input or machine, 1 a fault of ours, 130 stopped."""
-    given = _attached(_underscored(sys.argv[1:] if arguments is None else arguments))
+    given = _normalised(sys.argv[1:] if arguments is None else arguments)
     try:
         namespace = build_parser(command, prog).parse_args(given)
     except SystemExit as stop:
@@ -160,14 +168,12 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None, pro
     name = command or namespace.command
     verbose = getattr(namespace, "verbose", False)
     _prepare_logging(getattr(namespace, "quiet", False), verbose)
-    try:
+    with contextlib.suppress(ValueError):  # not in the main thread: whoever runs us there handles its own signals
         signal.signal(signal.SIGTERM, _terminated)
-    except ValueError:  # not in the main thread: whoever runs us there handles its own signals
-        pass
     try:
         outcome = _run(name, namespace)
         if outcome is not None:
-            print(outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False), flush=True)
+            print(outcome if isinstance(outcome, str) else json.dumps(outcome), flush=True)
         return OK
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `vace tasks | head`: not an error

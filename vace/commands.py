@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from vace.errors import InputError
-from vace.runs import read_manifest
+from vace.runs import input_records, read_manifest
+
+log = logging.getLogger("vace")
 
 PLACES = ("save_dir", "pre_save_dir", "save_file")  # a repeated run gets folders of its own
 
@@ -23,15 +26,30 @@ def _from_manifest(command: str, given: dict) -> dict:
         parameters = manifest["stage_parameters"][command]
     else:
         raise InputError(f"--from {source}: a manifest of `vace {manifest['command']}`; give it to that command")
-    kept = {name: value for name, value in parameters.items() if value is not None and name not in PLACES}
+    _warn_of_changes(manifest.get("materials") or manifest["inputs"])
+    dropped = (*PLACES, "mode") if "task" in given and "mode" not in given else PLACES
+    kept = {name: value for name, value in parameters.items() if value is not None and name not in dropped}
     return kept | given
+
+
+def _warn_of_changes(records: list[dict]) -> None:
+    """Tell which inputs are no longer what they were when the manifest was written."""
+    for record in records:
+        path = Path(record["path"])
+        if path.exists() and input_records([(record["flag"], path)])[0]["sha256"] != record["sha256"]:
+            log.warning("%s has changed since: the outcome will be another", path)
 
 
 def preprocess(**given) -> dict:
     from vace.preprocess import preprocess as verb
 
     given = _from_manifest("preprocess", given)
-    given.pop("device", None)
+    if given.pop("selection", None):
+        raise InputError("--from: prepared by `vace pipeline` for its model; repeat it with `vace pipeline --from`")
+    if "device" in given:
+        from vace.models.devices import pick_device
+
+        pick_device(given.pop("device"))
     if not given.get("task"):
         raise InputError("--task: say what to make of the materials; `vace tasks` lists the tasks")
     return verb(**given).as_json()

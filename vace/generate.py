@@ -9,15 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vace.errors import InputError, OutputError
+from vace.media.manifest import read_json
+from vace.media.video import check_free_space, estimated_bytes
+from vace.media.writer import CONTAINERS
 from vace.runs import (
     SCHEMA,
     OutputFolder,
     Stages,
     finished,
-    free_name,
     full_paths,
     input_records,
+    is_intact,
     public_recipe,
+    remove_stale,
     run_key,
     versions,
     write_manifest,
@@ -26,6 +31,9 @@ from vace.settings import Settings, check_base, resolve_settings
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
 
 log = logging.getLogger("vace")
+
+
+KINDS_OF = {"mp4": "result", "exact": "exact", "png": "png"}  # --out_format -> kind of writer
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ class Job:
 
     def parameters(self) -> dict:
         model = {name: self.given.get(name) for name in ("ckpt_dir", "model_name", "config", "no_download")}
+        if model["ckpt_dir"] is None and model["model_name"] is None:  # what served, so that it serves again
+            model["ckpt_dir"] = "tiny" if self.checkpoint.is_toy else str(self.checkpoint.path)
         return {"base": "wan"} | model | self.settings.parameters()
 
 
@@ -128,16 +138,16 @@ def generate(
     sources = open_sources(src_video, src_mask, src_ref_images, job.settings.allow_truncated)
     try:
         shape = plan_shape(sources, job.settings)
-        folder = Path(save_dir) if save_dir else free_name(Path("results") / job.checkpoint.name)
         inputs = input_records(sources.files)
-        done = finished(folder, _key(job, inputs)) if resume else None
-        if done is not None:
-            log.info("already made in %s", folder)
-            return generated_in(folder, done)
+        done = finished(Path(save_dir), _key(job, inputs)) if resume and save_dir else None
+        if done is not None and _is_named(done, save_file):
+            log.info("already made in %s", save_dir)
+            return generated_in(Path(save_dir), done)
         from vace.models.devices import toy_threads
 
-        with OutputFolder(folder, "--save_dir") as out, toy_threads(job.checkpoint.is_toy):
-            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline).run()
+        default = Path("results") / job.checkpoint.name
+        with OutputFolder(save_dir, "--save_dir", default) as out, toy_threads(job.checkpoint.is_toy):
+            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline, resume).run()
     finally:
         sources.close()
 
@@ -147,12 +157,15 @@ class _Run:
 
     def __init__(
         self, job: Job, sources: Sources, shape: Shape, inputs: list, out: OutputFolder, progress: bool, save_file,
-        pipeline: dict | None,
+        pipeline: dict | None, resume: bool,
     ) -> None:  # fmt: skip
         self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
         self.settings, self.progress, self.save_file = job.settings, progress, save_file
         self.pipeline = pipeline
         self.stages, self.outputs = Stages(), []
+        path = out.path / "manifest.json"
+        self.before = read_json(path) if path.is_file() else None
+        self.resume = resume
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
 
     def run(self) -> Generated:
@@ -162,6 +175,7 @@ class _Run:
         settings = self.settings
         device = pick_device(settings.device)
         self.device, self.dtype = str(device), pick_dtype(settings.dtype, device)
+        self._check_places()
         log.info("%s", self._plan_line())
         with self._stage("load"):
             engine = load_engine(self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu)
@@ -183,6 +197,25 @@ class _Run:
                 self.out.keep = True
             raise
         return self._finish()
+
+    def _check_places(self) -> None:
+        """Raise before hours of work where a result could not be written after them."""
+        kind, shape = KINDS_OF[self.settings.out_format], self.shape
+        for count in range(self.settings.num_videos):
+            path = self._result_path(count)
+            if kind == "png":
+                if path.suffix or (path.is_dir() and any(path.iterdir())):
+                    raise OutputError(f"{path}: pictures go into a new or empty folder without an ending; name another")
+            elif path.suffix.lower() not in CONTAINERS:
+                known = ", ".join(CONTAINERS)
+                raise InputError(f"--save_file {path}: unknown kind of video file '{path.suffix}'; expected {known}")
+            elif path.is_dir():
+                raise OutputError(f"{path}: a folder; give the name of a file")
+        size = (shape.width, shape.height, shape.count)
+        need = estimated_bytes(kind, *size) * self.settings.num_videos
+        if shape.frames is not None:
+            need += estimated_bytes(self.settings.intermediates, *size)
+        check_free_space(self.out.path, need)
 
     def _stage(self, name: str):
         return self.stages.stage(name, self.device)
@@ -220,6 +253,10 @@ class _Run:
         from vace.media.manifest import file_record
 
         settings, seed = self.settings, self.settings.seed + count
+        kept = self._made_before(seed)
+        if kept is not None:
+            self.outputs.append(kept)
+            return
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
             latents = engine.denoise(
                 context, cond, uncond, seed=seed, steps=settings.steps, shift=settings.shift,
@@ -238,6 +275,13 @@ class _Run:
         record |= {"width": self.shape.width, "height": self.shape.height}
         self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
 
+    def _made_before(self, seed: int) -> dict | None:
+        """The record of a video with this seed that an interrupted run of the same job has finished."""
+        if not (self.resume and self.before and self.before.get("key") == _key(self.job, self.inputs)):
+            return None
+        records = [r for r in self.before["outputs"] if r["role"] == "out_video" and r["seed"] == seed]
+        return next((record for record in records if is_intact(self.out.path, record)), None)
+
     def _result_path(self, count: int) -> Path:
         ending = "" if self.settings.out_format == "png" else ".mp4"
         name = Path(self.save_file) if self.save_file else Path(f"out_video{ending}")
@@ -252,7 +296,7 @@ class _Run:
         sound = None
         if plan is not None and plan.sound is not None and video.has_audio:
             sound = (video.path, *plan.sound)
-        kind = {"mp4": "result", "exact": "exact", "png": "png"}[self.settings.out_format]
+        kind = KINDS_OF[self.settings.out_format]
         comment = None
         if not self.settings.no_metadata:
             comment = public_recipe(self._recipe() | {"seed": seed})
@@ -304,6 +348,7 @@ class _Run:
         more["key"] = _key(self.job, self.inputs)
         path = self.out.file("manifest.json")
         manifest = write_manifest(path, command, parameters, self.inputs, self.outputs, **more)
+        remove_stale(self.out.path, self.before, self.outputs)
         return generated_in(self.out.path, manifest)
 
 
@@ -313,6 +358,12 @@ def _parameters(job: Job, inputs: list[dict]) -> dict:
     for record in inputs:
         files.setdefault(record["flag"], []).append(record["path"])
     return full_paths(job.parameters() | files)
+
+
+def _is_named(manifest: dict, save_file) -> bool:
+    """Whether the finished video is where --save_file asks for it."""
+    first = next(record["name"] for record in manifest["outputs"] if record["role"] == "out_video")
+    return save_file is None or Path(first) == Path(save_file).absolute()
 
 
 def _key(job: Job, inputs: list[dict]) -> str:
@@ -348,7 +399,8 @@ def _amount(cost: dict, device: str) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-    return f"{cost['peak_bytes'] / 1e9:.1f} GB and {time}"
+    memory = f"{cost['peak_bytes'] / 1e9:.1f} GB" if cost["peak_bytes"] >= 1e9 else "under 1 GB"
+    return f"{memory} and {time}"
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vace.annotators.base import Result
 from vace.conditioning.plan import FramePlan
-from vace.errors import InputError, nearest
+from vace.errors import InputError
 from vace.media.clip import Clip, SelectedClip
 from vace.runs import split_list
 from vace.tasks import TASKS, Input, Task
@@ -26,6 +27,8 @@ class Selector(Protocol):
 
     def clips(self, clips: list, clip_frames: int | None, expand_num: int) -> tuple[list[FramePlan], int | None]: ...
 
+    def expand_num(self, result: Result, wanted: int) -> int: ...
+
 
 @dataclass
 class Materials:
@@ -36,6 +39,9 @@ class Materials:
     clip: Clip | None = None
     source: object | None = None
     selected: bool = False
+    time: str | None = None  # of a composition: "footage" or "model"; fps and filler likewise
+    fps: float | None = None
+    filler: list[tuple[int, int]] | None = None
     sound: tuple[float, float] | None = None
     open: list = field(default_factory=list)
 
@@ -50,11 +56,9 @@ def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated
 
     Raises InputError for a missing or surplus input and for a file that cannot be read.
     """
-    wanted = {item.flag: item for item in task.inputs_for(mode)}
-    _report_unused(task, wanted, given)
     materials = Materials()
     try:
-        for item in wanted.values():
+        for item in task.inputs_for(mode):
             _open_one(item, task, mode, given, materials, allow_truncated)
     except BaseException:
         materials.close()
@@ -62,11 +66,20 @@ def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated
     return materials
 
 
-def _report_unused(task: Task, wanted: dict[str, Input], given: dict) -> None:
-    for flag in ("video", "image", "mask", "bbox", "src_video", "src_mask"):
-        if given.get(flag) and flag not in wanted:
-            takes = ", ".join(item.describe() for item in wanted.values()) or "no materials"
+MATERIAL_FLAGS = ("video", "image", "mask", "bbox", "src_video", "src_mask")
+PARAMETER_FLAGS = tuple(dict.fromkeys(flag for task in TASKS.values() for flag in task.params))
+
+
+def report_unused(task: Task, mode: str | None, given: dict, aside: tuple[str, ...] = ()) -> None:
+    """Warn of every flag that was given and that `task` has no use for. aside: flags that serve something else."""
+    wanted = [item.flag for item in task.inputs_for(mode)]
+    takes = ", ".join(item.describe() for item in task.inputs_for(mode)) or "no materials"
+    for flag in MATERIAL_FLAGS:
+        if given.get(flag) and flag not in (*wanted, *aside):
             log.warning("--%s is not used: task %s takes %s", flag, task.name, takes)
+    for flag in PARAMETER_FLAGS:
+        if given.get(flag) is not None and flag not in (*task.params, "seed", *aside):
+            log.warning("--%s is not used: task %s has no such parameter", flag, task.name)
 
 
 def _missing(item: Input, task: Task, mode: str | None) -> InputError:
@@ -78,6 +91,8 @@ def _missing(item: Input, task: Task, mode: str | None) -> InputError:
 
 def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Materials, allow_truncated: bool) -> None:
     value = given.get(item.flag)
+    if not value and item.low == 0:
+        return
     if not value:
         raise _missing(item, task, mode)
     if item.flag == "bbox":
@@ -92,7 +107,7 @@ def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Mate
     into.files += [(item.flag, path) for path in paths]
     opened = [_open_file(item.flag, path, task, allow_truncated) for path in paths]
     into.open += opened
-    _bind(item.flag, opened, task, into)
+    _bind(item.flag, opened, task, into, given)
 
 
 def _open_file(flag: str, path: Path, task: Task, allow_truncated: bool):
@@ -113,7 +128,7 @@ def _open_file(flag: str, path: Path, task: Task, allow_truncated: bool):
     return read_mask_image(path)
 
 
-def _bind(flag: str, opened: list, task: Task, into: Materials) -> None:
+def _bind(flag: str, opened: list, task: Task, into: Materials, given: dict) -> None:
     """Name the opened things as the task's annotator calls them."""
     arguments = into.arguments
     if flag == "video" and task.annotator == "frameref":
@@ -126,9 +141,23 @@ def _bind(flag: str, opened: list, task: Task, into: Materials) -> None:
         arguments["mask"] = opened[0]
     elif flag == "mask":
         arguments["masks"] = opened
+    elif flag == "src_video":
+        arguments |= {f"frames_{count}": item for count, item in enumerate(opened, 1)}
     else:
-        stem = "frames" if flag == "src_video" else "masks"
-        arguments |= {f"{stem}_{count}": item for count, item in enumerate(opened, 1)}
+        arguments |= _composed_masks(opened, given.get("process_type"))
+
+
+def _composed_masks(masks: list, process_type) -> dict:
+    """Masks in order to the sources that have one: two masks one each, one mask to the source that is no control."""
+    if len(masks) == 2:
+        return {"masks_1": masks[0], "masks_2": masks[1]}
+    from vace.annotators.composition import CONTROL, process_group
+
+    types = split_list(process_type)
+    having = [count for count, name in enumerate(types, 1) if process_group(name) != CONTROL]
+    if len(having) != 1:
+        raise InputError(f"--src_mask: one given, {len(having)} of {', '.join(types)} have a mask; give two, in order")
+    return {f"masks_{having[0]}": masks[0]}
 
 
 def use_frames(materials: Materials, plan: FramePlan) -> None:
@@ -185,7 +214,8 @@ def _process_types(value) -> dict:
     names = split_list(value)
     if len(names) != 2:
         raise InputError("--process_type: task composition needs two task names, e.g. frameref,outpainting")
+    from vace.annotators.composition import process_group
+
     for name in names:
-        if name not in TASKS:
-            raise InputError(f"--process_type {name}: no such task; {nearest(name, TASKS)}")
+        process_group(name)
     return {"process_type_1": names[0], "process_type_2": names[1]}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
+from vace.annotators.base import Result
 from vace.conditioning.frames import padded_count
-from vace.conditioning.plan import FramePlan, plan_frames
+from vace.conditioning.plan import LEAST_FILLER, FramePlan, plan_frames
 from vace.conditioning.sizes import fit_area, source_frames
 from vace.errors import InputError
 from vace.flags import flags_for
 from vace.generate import Generated, Job, generate, prepare_job
+from vace.materials import report_unused
 from vace.media.manifest import read_json, write_json
 from vace.preprocess import Prepared, preprocess
-from vace.runs import SCHEMA, OutputFolder, draw_seed, free_name, full_paths, read_manifest, split_list
+from vace.runs import SCHEMA, OutputFolder, full_paths, read_manifest, split_list
 from vace.settings import Settings
 from vace.tasks import Task, find_task, resolve_mode
 
@@ -40,6 +43,23 @@ class ModelFrames:
 
     def limit(self, width: int, height: int, name: str) -> int:
         return self.settings.asked_frames or source_frames(width, height, self.settings.area, name=name)
+
+    def expand_num(self, result: Result, wanted: int) -> int:
+        """How many of `wanted` frames to make, so that the model takes all of `result`; given frames are all kept.
+
+        Raises InputError where they leave no room.
+        """
+        limit = self.limit(result.width, result.height, "the picture")
+        given = result.frame_count - wanted
+        if result.frame_count <= limit:
+            return wanted
+        if limit - given < min(LEAST_FILLER, wanted):
+            raise InputError(
+                f"{given} frames are given, and at this size the model takes {limit} in all: use at most "
+                f"{max(1, limit - LEAST_FILLER)} of them (--clip_frames), a smaller --size, or another --frame_num"
+            )
+        log.info("making %d frames, not %d: the model takes %d in all", limit - given, wanted, limit)
+        return limit - given
 
     def footage(self, clip, width: int, height: int) -> FramePlan:
         """The plan for a clip from which frames of width x height are made."""
@@ -85,25 +105,27 @@ def pipeline(
         raise InputError("--task: say what to make of the materials; `vace tasks` lists the tasks")
     row = find_task(task)
     resolve_mode(row, given.get("mode"))
-    given = {name: value for name, value in given.items() if value is not None}
-    given["seed"] = draw_seed(int(given["seed"])) if "seed" in given else None
+    given = {name: value for name, value in given.items() if value is not None and name != "selection"}
+    if not row.annotator:
+        report_unused(row, None, given, aside=("size", "frame_num"))
     job = prepare_job(prompt, base=base, **_only("wan", given))
-    result = Path(save_dir) if save_dir else free_name(Path("results") / job.checkpoint.name)
-    prepared = Path(pre_save_dir) if pre_save_dir else free_name(Path("processed") / task)
-    if resume:
-        read_back = _restored(result, prepared)
-        prepared = read_back or prepared
-    parameters = {"task": task, "base": base, "prompt": prompt, "pre_save_dir": str(prepared.resolve())}
-    parameters |= {"save_dir": str(result.resolve())} | full_paths({k: v for k, v in given.items() if v is not None})
-    with OutputFolder(result, "--save_dir") as out:
+    given["seed"] = job.settings.seed
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(OutputFolder(save_dir, "--save_dir", Path("results") / job.checkpoint.name))
+        before = None
+        if row.annotator:
+            before = stack.enter_context(OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task))
+        parameters = full_paths(job.parameters() | given) | {"task": task, "base": base, "prompt": prompt}
+        parameters["save_dir"] = str(out.path.resolve())
+        parameters["pre_save_dir"] = str(before.path.resolve()) if before else None
         write_json(out.file(JOB_FILE), {"schema": SCHEMA, "command": "pipeline", "parameters": parameters})
         try:
-            outcome = _stages(row, job, parameters, given, prepared, result, progress, resume)
+            outcome = _stages(row, job, parameters, given, before and before.path, out.path, progress, resume)
         except KeyboardInterrupt:
             out.keep = True
-            log.warning("to go on later: vace pipeline --resume %s", result)
+            log.warning("to go on later: vace pipeline --resume %s", out.path)
             raise
-        (result / JOB_FILE).unlink(missing_ok=True)
+        (out.path / JOB_FILE).unlink(missing_ok=True)
     return outcome
 
 
@@ -122,11 +144,6 @@ def resumed(folder: Path) -> dict:
     return parameters | {"save_dir": str(folder), "resume": True}
 
 
-def _restored(result: Path, prepared: Path) -> Path | None:
-    job = result / JOB_FILE
-    return Path(read_json(job)["parameters"]["pre_save_dir"]) if job.is_file() else None
-
-
 def _only(command: str, given: dict) -> dict:
     """The flags among `given` that `command` takes."""
     names = {flag.name for flag in flags_for(command)}
@@ -134,7 +151,14 @@ def _only(command: str, given: dict) -> dict:
 
 
 def _stages(
-    row: Task, job: Job, parameters: dict, given: dict, prepared: Path, result: Path, progress: bool, resume: bool
+    row: Task,
+    job: Job,
+    parameters: dict,
+    given: dict,
+    prepared: Path | None,
+    result: Path,
+    progress: bool,
+    resume: bool,
 ) -> Generated:
     sources, stage = {}, {}
     if row.annotator:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from vace.annotators.base import Result
+from vace.conditioning.frames import check_frame_num
+from vace.conditioning.plan import plan_frames
 from vace.errors import InputError
 from vace.materials import (
     Materials,
@@ -15,10 +21,12 @@ from vace.materials import (
     annotator_parameters,
     check_number,
     open_materials,
+    report_unused,
     use_clips,
     use_frames,
 )
-from vace.runs import OutputFolder, Stages, draw_seed, finished, free_name, input_records, run_key, write_manifest
+from vace.media.manifest import read_json
+from vace.runs import OutputFolder, Stages, draw_seed, finished, input_records, run_key, write_manifest
 from vace.tasks import Task, find_task, resolve_mode
 
 log = logging.getLogger("vace")
@@ -26,6 +34,8 @@ log = logging.getLogger("vace")
 DEFAULT_FPS = 16.0  # of what is made without footage: the model's own rate
 DEFAULT_SEED = 2025
 DEFAULT_EXPAND = 80  # frames made besides the given ones
+UNEVEN = 1.5  # times the shortest step between frames: above, the rate is called variable
+FASTEST = 120.0  # frames a second to which footage is evened out at most
 DRAWING = ("framerefext",)  # annotators that draw from the seed for themselves
 OWN_AUGMENTATION = ("inpainting", "image_reference")  # annotators that enlarge the mask before they gray or cut
 
@@ -90,27 +100,55 @@ def preprocess(
         raise InputError(f"--task {task}: nothing to prepare; run `vace pipeline --task {task} --prompt '...'`")
     mode = resolve_mode(row, mode)
     check_number("save_fps", save_fps, 0.01, 1000)
-    check_number("frame_num", frame_num, 1, whole=True)
+    if frame_num is not None and "frame_num" in row.params:
+        check_frame_num(frame_num)
     settings = {"task": task, "mode": mode, "seed": draw_seed(seed), "save_fps": save_fps, "size": size}
     settings |= {"frame_num": frame_num, "intermediates": intermediates, "allow_truncated": allow_truncated}
     settings |= {name: value for name, value in given.items() if value is not None}
+    report_unused(row, mode, settings)
+    parameters = annotator_parameters(row, mode, settings)
+    settings |= _defaults(row, settings)
     if select is not None:
         settings["selection"] = select.key()
-    parameters = annotator_parameters(row, mode, settings)
     materials = open_materials(row, mode, settings, allow_truncated=allow_truncated)
     try:
         inputs = input_records(materials.files)
         settings |= _paths(inputs)
-        folder = Path(pre_save_dir) if pre_save_dir else free_name(Path("processed") / task)
-        done = finished(folder, run_key("preprocess", settings, inputs)) if resume else None
-        if done is not None:
-            log.info("%s: already prepared in %s", task, folder)
-            return prepared_in(folder, done)
-        result = _selected(row, materials, parameters, select)
-        with OutputFolder(folder, "--pre_save_dir") as out:
-            return _write(row, materials, result, settings, inputs, out, progress)
+        if resume and pre_save_dir:
+            done = finished(Path(pre_save_dir), run_key("preprocess", settings, inputs))
+            if done is not None:
+                log.info("%s: already prepared in %s", task, pre_save_dir)
+                return prepared_in(Path(pre_save_dir), done)
+        result, used = _selected(row, materials, parameters, select)
+        with OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task) as out:
+            _check_others(out.path, task)
+            return _write(row, materials, result, settings, inputs, used, out, progress)
     finally:
         materials.close()
+
+
+def _defaults(row: Task, settings: dict) -> dict:
+    """The annotator's own values of the row's parameters that were not given, for the manifest."""
+    from vace import annotators
+
+    signature = inspect.signature(annotators.get(row.annotator).__call__).parameters
+    found = {name: signature[name].default for name in row.params if name in signature and settings.get(name) is None}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in found.items()
+        if value is not None and value is not inspect.Parameter.empty
+    }
+
+
+def _check_others(folder: Path, task: str) -> None:
+    """One folder holds one task's files: a second manifest would take the first one's place."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return
+    manifest = read_json(path)
+    other = manifest.get("parameters", {}).get("task") if isinstance(manifest, dict) else None
+    if other and other != task and any((folder / record["name"]).exists() for record in manifest.get("outputs", [])):
+        raise InputError(f"--pre_save_dir {folder}: holds the files of task {other}; give each task its own folder")
 
 
 def _paths(inputs: list[dict]) -> dict:
@@ -121,19 +159,51 @@ def _paths(inputs: list[dict]) -> dict:
     return {flag: found if len(found) > 1 else found[0] for flag, found in paths.items()}
 
 
-def _selected(row: Task, materials: Materials, parameters: dict, select: Selector | None):
-    """The annotator's result for the frames that will be used."""
-    if select is not None and "clips" in materials.arguments:
-        expand_num = parameters.get("expand_num", DEFAULT_EXPAND)
-        plans, keep = select.clips(materials.arguments["clips"], parameters.get("clip_frames"), expand_num)
-        use_clips(materials, plans)
-        parameters = parameters | ({"clip_frames": keep} if keep else {})
-    result = _annotate(row, materials, parameters)
-    if select is not None and materials.clip is not None:
-        # Nothing was computed yet: the first call told the size, on which the number of usable frames depends.
-        use_frames(materials, select.footage(materials.clip, result.width, result.height))
+def _selected(row: Task, materials: Materials, parameters: dict, select: Selector | None) -> tuple[Result, dict]:
+    """The annotator's result for the frames that will be used, and the parameters that were chosen for that."""
+    used: dict = {}
+    if "process_type" in row.params:
+        from vace.composing import match_sources
+
+        match_sources(materials, (parameters["process_type_1"], parameters["process_type_2"]))
+    if select is None:
+        _even_out(materials)
         result = _annotate(row, materials, parameters)
-    return result
+        if materials.filler is not None:
+            result.filler = materials.filler
+        return result, used
+    wanted = parameters.get("expand_num", DEFAULT_EXPAND)
+    if "clips" in materials.arguments:
+        plans, keep = select.clips(materials.arguments["clips"], parameters.get("clip_frames"), wanted)
+        use_clips(materials, plans)
+        used |= {"clip_frames": keep} if keep else {}
+    result = _annotate(row, materials, parameters | used)
+    # Nothing was computed yet: the first call told the size, on which the number of usable frames depends.
+    if materials.clip is not None:
+        use_frames(materials, select.footage(materials.clip, result.width, result.height))
+        result = _annotate(row, materials, parameters | used)
+    if "expand_num" in row.params and result.chunks is not None:
+        used["expand_num"] = select.expand_num(result, wanted)
+        result = _annotate(row, materials, parameters | used)
+    if materials.filler is not None:
+        result.filler = materials.filler
+    return result, used
+
+
+def _even_out(materials: Materials) -> None:
+    """Footage of variable frame rate at one rate, its own fastest, so that files of one rate keep its timing."""
+    if materials.source is None or materials.source.frame_count < 3:
+        return
+    stamps = materials.source.timestamps
+    steps = np.diff(stamps[:, 0].astype(np.float64))
+    shortest, longest = np.percentile(steps, 5), steps.max()
+    if longest <= UNEVEN * shortest:
+        return
+    fps = float(min(round(1 / shortest, 3), FASTEST))
+    plan = plan_frames(stamps, len(stamps) * 1000, fps=fps, name=materials.source.name)
+    log.info("variable frame rate: %s", plan.describe())
+    use_frames(materials, plan)
+    materials.selected = False
 
 
 def _annotate(row: Task, materials: Materials, parameters: dict):
@@ -160,16 +230,28 @@ def _annotate(row: Task, materials: Materials, parameters: dict):
 
 
 def _write(
-    row: Task, materials: Materials, result, settings: dict, inputs: list, out: OutputFolder, progress: bool
+    row: Task,
+    materials: Materials,
+    result: Result,
+    settings: dict,
+    inputs: list,
+    used: dict,
+    out: OutputFolder,
+    progress: bool,
 ) -> Prepared:
     stages, outputs = Stages(), []
-    fps = settings["save_fps"] or (materials.clip.fps if materials.clip else _clip_fps(materials) or DEFAULT_FPS)
+    natural = materials.clip.fps if materials.clip else _clip_fps(materials) or DEFAULT_FPS
+    fps = settings["save_fps"] or natural
+    if "clips" in materials.arguments and abs(natural - DEFAULT_FPS) > 0.5:
+        slower = "the model plays them at 16, at another speed; `vace pipeline` keeps the speed"
+        log.warning("the given clips have %g frames a second: %s", natural, slower)
     log.info("%s", _plan(row, materials, result, settings, fps, out.path))
     with stages.stage("preprocess"):
         if result.chunks is not None:
             outputs += _write_video(row, materials, result, settings, fps, out, progress)
         outputs += _write_images(row, result, out)
-    extra = {"fps": fps, "time": _time(row, materials), "under_mask": row.under_mask}
+    time = materials.time or ("model" if materials.selected else row.time)
+    extra = {"fps": fps, "time": time, "under_mask": row.under_mask, "used": used}
     extra |= {"filler": [list(span) for span in result.filler], "stages": stages.rows, "device": "cpu"}
     manifest = write_manifest(
         out.file("manifest.json"), "preprocess", settings, inputs, outputs,
@@ -178,18 +260,9 @@ def _write(
     return prepared_in(out.path, manifest)
 
 
-def _time(row: Task, materials: Materials) -> str:
-    """Whether the frames are footage, or made for the model one by one. A composition is what its sources are."""
-    from vace.sources import read_hints
-
-    prepared = [path for flag, path in materials.files if flag == "src_video"]
-    made = materials.selected or any(read_hints(path).get("time") == "model" for path in prepared)
-    return "model" if made else row.time
-
-
 def _clip_fps(materials: Materials) -> float | None:
-    clips = materials.arguments.get("clips") or [materials.arguments.get("frames_1")]
-    return clips[0].fps if clips[0] is not None else None
+    clips = materials.arguments.get("clips")
+    return clips[0].fps if clips else materials.fps
 
 
 def _plan(row: Task, materials: Materials, result, settings: dict, fps: float, folder: Path) -> str:
@@ -232,7 +305,7 @@ def _write_video(row: Task, materials, result, settings: dict, fps: float, out: 
 def _sound(row: Task, materials: Materials, result, settings: dict, fps: float) -> tuple[Path, float, float] | None:
     """Where the sound comes from: the footage, where the result runs in its time."""
     source = materials.source
-    if source is None or not source.has_audio or row.time != "footage" or settings["save_fps"]:
+    if source is None or not source.has_audio or abs(fps - materials.clip.fps) > 0.01 * fps:
         return None
     if materials.selected:
         return (source.path, *materials.sound) if materials.sound else None

@@ -6,8 +6,11 @@ by which a finished stage is recognised.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
+import os
 import platform
 import random
 import shutil
@@ -30,24 +33,16 @@ def time_stamp() -> str:
     return time.strftime("%Y-%m-%d-%H-%M-%S")
 
 
-def free_name(parent: Path) -> Path:
-    """parent/TIME, with a counter behind it when two runs start in the same second."""
-    path, count = parent / time_stamp(), 1
-    while path.exists():
-        count += 1
-        path = parent / f"{time_stamp()}-{count}"
-    return path
-
-
 class OutputFolder:
     """A folder for outputs. When the block fails, files announced with `file` and folders made here are removed again.
 
-    `keep` turns that off, for runs that hold something worth keeping. Raises OutputError when the folder cannot be made
-    or written.
+    path: the folder, or None for a new one, parent/TIME, that no other run gets. flag: names it in errors. `keep` turns
+    the removal off, for runs that hold something worth keeping. Raises OutputError when it cannot be made or written.
     """
 
-    def __init__(self, path: Path, flag: str) -> None:
-        self.path, self.flag, self.keep = Path(path), flag, False
+    def __init__(self, path: str | Path | None, flag: str, parent: Path) -> None:
+        self._given, self._parent = path, parent
+        self.path, self.flag, self.keep = Path(path or parent), flag, False
         self._made: list[Path] = []
         self._files: list[Path] = []
 
@@ -57,29 +52,47 @@ class OutputFolder:
         A file that was there before is not ours to remove.
         """
         path = self.path / name
+        self._make(path.parent)
         if not path.exists():
             self._files.append(path)
         return path
 
     def __enter__(self) -> OutputFolder:
-        missing = []
-        for folder in (self.path, *self.path.parents):
-            if folder.exists():
-                break
-            missing.append(folder)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._made = missing
-            probe = self.path / ".vace-write-test"
+            if self._given is None:
+                self._claim()
+            self._make(self.path)
+            probe = self.path / f".vace-write-test-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
             self._clean()
-            raise OutputError(
-                f"{self.flag} {self.path}: cannot be written ({error.strerror}); give a folder you may write to, "
-                "with free space"
-            ) from error
+            raise self._refused(self.path, error) from error
         return self
+
+    def _claim(self) -> None:
+        """Make parent/TIME; a counter goes behind it when another run has taken that name."""
+        self._make(self._parent)
+        for count in itertools.count(1):
+            self.path = self._parent / (time_stamp() + (f"-{count}" if count > 1 else ""))
+            try:
+                self.path.mkdir()
+            except FileExistsError:
+                continue
+            self._made.insert(0, self.path)
+            return
+
+    def _make(self, folder: Path) -> None:
+        missing = list(itertools.takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refused(folder, error) from error
+        self._made = missing + self._made
+
+    def _refused(self, folder: Path, error: OSError) -> OutputError:
+        remedy = "give a folder you may write to, with free space"
+        return OutputError(f"{self.flag} {folder}: cannot be written ({error.strerror}); {remedy}")
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is not None and not self.keep:
@@ -92,10 +105,8 @@ class OutputFolder:
             else:
                 path.unlink(missing_ok=True)
         for folder in self._made:
-            try:
+            with contextlib.suppress(OSError):  # something of the user's is in it: then it stays
                 folder.rmdir()
-            except OSError:  # something of the user's is in it: then it stays
-                return
 
 
 class Stages:
@@ -173,16 +184,27 @@ def full_paths(parameters: dict) -> dict:
 
 
 def split_list(value: str | Sequence[str] | None, files: bool = False) -> list[str]:
-    """Comma lists and repeated flags as one list. A file whose name holds a comma is taken whole when it exists."""
+    """Comma lists and repeated flags as one list. Files whose names hold commas are taken whole when they exist."""
     if value is None:
         return []
     result = []
     for part in [value] if isinstance(value, (str, Path)) else value:
-        text = str(part).strip()
-        whole = files and Path(text).exists()
-        items = [text] if whole else [item.strip() for item in text.split(",") if item.strip()]
-        result += [_located(item) for item in items] if files else items
+        pieces = str(part).strip().split(",")
+        items = _joined_files(pieces) if files else [piece.strip() for piece in pieces]
+        result += [item for item in items if item]
     return result
+
+
+def _joined_files(pieces: list[str]) -> list[str]:
+    """Pieces between commas as file names: as many as together name something that exists are one name."""
+    names, start = [], 0
+    while start < len(pieces):
+        spans = range(len(pieces), start + 1, -1)
+        joined = ((end, ",".join(pieces[start:end]).strip()) for end in spans)
+        end, name = next(((e, n) for e, n in joined if Path(n).exists()), (start + 1, pieces[start].strip()))
+        names.append(_located(name))
+        start = end
+    return names
 
 
 def _located(name: str) -> str:
@@ -232,13 +254,24 @@ def finished(folder: Path, key: str) -> dict | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if manifest.get("key") != key:
+    if manifest.get("key") != key or manifest.get("interrupted"):
         return None
-    for record in manifest["outputs"]:
-        output = folder / record["name"]
-        if not output.exists() or (output.is_file() and sha256_file(output) != record["sha256"]):
-            return None
-    return manifest
+    return manifest if all(is_intact(folder, record) for record in manifest["outputs"]) else None
+
+
+def is_intact(folder: Path, record: dict) -> bool:
+    """Whether an output is still what its record says."""
+    output = folder / record["name"]
+    return output.exists() and (output.is_dir() or sha256_file(output) == record["sha256"])
+
+
+def remove_stale(folder: Path, manifest: dict | None, outputs: list[dict]) -> None:
+    """Remove what an earlier run's manifest lists in `folder` and the new outputs do not replace."""
+    names = {record["name"] for record in outputs}
+    for record in (manifest or {}).get("outputs", []):
+        path = folder / record["name"]
+        if record["name"] not in names and path.is_file() and is_intact(folder, record):
+            path.unlink()
 
 
 def public_recipe(manifest: dict) -> str:

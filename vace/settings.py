@@ -85,8 +85,8 @@ class Settings:
     def parameters(self) -> dict:
         """As the manifest and `--from` have them: flags by name."""
         values = asdict(self)
-        asked = values.pop("asked_frames")
-        return values | {"frame_num": asked if asked is not None else values["frame_num"]}
+        # The model's own length is no explicit count: footage may be longer or shorter.
+        return values | {"frame_num": values.pop("asked_frames")}
 
 
 def resolve_settings(prompt: str | None, given: Mapping[str, object], model_defaults: Mapping[str, object]) -> Settings:

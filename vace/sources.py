@@ -146,10 +146,9 @@ def read_tensors(sources: Sources, shape: Shape, settings: Settings):
     if sources.mask is None:
         return frames, context.full_mask(shape.model_count, shape.width, shape.height), refs
     mask = _read(pixels.mask_from_chunks, sources.mask, shape)
-    for warning in context.check_mask(mask):
-        log.warning("%s", warning)
-    frames, warnings = context.neutral_fill(frames, mask, sources.hints.get("under_mask"), settings.fill_mask)
-    for warning in warnings:
+    warnings = context.check_mask(mask)
+    frames, more = context.neutral_fill(frames, mask, sources.hints.get("under_mask"), settings.fill_mask)
+    for warning in warnings or more:  # of a mask that is all white the first says it all
         log.warning("%s", warning)
     return frames, mask, refs
 

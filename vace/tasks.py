@@ -34,7 +34,7 @@ class Input:
         if self.note:
             return self.note
         if self.high == 1:
-            return self.flag
+            return f"one {self.flag}"
         return f"{self.low} to {self.high} {self.flag}s" if self.low != self.high else f"{self.low} {self.flag}s"
 
 
@@ -90,7 +90,10 @@ TWO_VIDEOS = Input("video", 2, 2, "two videos 'a.mp4,b.mp4'")
 IMAGES = Input("image", 1, 16, "one or more images")
 PER_IMAGE_MASKS = Input("mask", 1, 16, "one mask for all images, or one each")
 PER_IMAGE_BOXES = Input("bbox", 1, 16, "one box for all images, or one each")
-SOURCES = (Input("src_video", 2, 2, "two prepared videos"), Input("src_mask", 2, 2, "their masks"))
+SOURCES = (
+    Input("src_video", 2, 2, "two prepared videos"),
+    Input("src_mask", 0, 2, "the masks of those that have one"),
+)
 
 AUGMENT = ("maskaug_mode", "maskaug_ratio", "seed")
 VIDEO_MASK = ("src_video", "src_mask")

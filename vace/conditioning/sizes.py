@@ -91,7 +91,12 @@ def fit_area(
     _, sh, sw = stride
     cells = _cells(width, height, max_area, stride, name)
     rows = max(1, round(math.sqrt(cells * (height / width))))
-    return int(cells / rows) * sw, rows * sh
+    columns = int(cells / rows)
+    if columns < 1:
+        raise InputError(
+            f"{name} is {width}x{height} pixels, too narrow for its height: crop it, or use a larger --size"
+        )
+    return columns * sw, rows * sh
 
 
 def source_frames(width: int, height: int, size: Size, stride: Stride = WAN_STRIDE, name: str = "src_video") -> int:

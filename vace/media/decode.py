@@ -36,6 +36,7 @@ class VideoSource:
         self.width, self.height, self.fps = self.info.width, self.info.height, self.info.fps
         self.starts, self.ends = self.info.starts, self.info.ends
         self.codec, self.has_audio = self.info.codec, self.info.has_audio
+        self.is_rgb = self.info.pix_fmt.startswith(("gbr", "rgb", "bgr", "pal"))
         self._decord = None
         self._only_decord = backend == "decord"
         self.backend = "av" if backend == "av" or self._refuse(_why_not_decord(self.info)) else "decord"

@@ -105,6 +105,10 @@ def check_free_space(folder: str | os.PathLike, needed_bytes: int) -> None:
     free = shutil.disk_usage(present).free
     if free < needed_bytes:
         raise OutputError(
-            f"{folder}: {free / 1e9:.1f} GB free, about {needed_bytes / 1e9:.1f} GB needed; free some space, choose "
-            "another folder, or write small intermediates"
+            f"{folder}: {_amount(free)} free, about {_amount(needed_bytes)} needed; free some space, choose another "
+            "folder (--pre_save_dir, --save_dir), or write small files (--intermediates small)"
         )
+
+
+def _amount(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

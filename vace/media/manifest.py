@@ -34,14 +34,14 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all. Raises OutputError when it cannot be written."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replacing(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_json(path: str | os.PathLike) -> Any:
     """The value in a JSON file. Raises InputError when it is missing or not JSON."""
     path = existing_file(path, "a JSON file")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except ValueError as cause:  # covers bad JSON and bad UTF-8
         raise InputError(f"{path}: is not valid JSON ({cause}); restore it or run the task again") from cause
 

@@ -14,6 +14,9 @@ from vace.media.image import is_image, read_mask_image
 from vace.media.stills import animated_format, folder_files
 from vace.media.video import VideoReader
 
+LOSSY_IMAGES = {".jpg", ".jpeg"}
+LOSSY_NOISE = 16  # levels: what JPEG and h264 leave around a white shape stays below this
+
 
 class ArrayMask:
     """A mask already in memory. array: uint8 [T,H,W], or [H,W] for a still one; 255 = generate, 0 = keep."""
@@ -42,16 +45,17 @@ class FolderMask:
 
 
 class VideoMask:
-    """A mask video: the luma of every frame, values as stored."""
+    """A mask video: the luma of every frame, values as stored; below `noise`, which lossy codecs leave around, 0."""
 
-    def __init__(self, reader: VideoReader) -> None:
+    def __init__(self, reader: VideoReader, noise: int = 0) -> None:
+        self._noise = noise
         self._reader = reader
         self.name, self.width, self.height = reader.name, reader.width, reader.height
         self.frame_count = reader.frame_count
 
     def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
         for frames in self._reader.chunks(size):
-            yield np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+            yield _quieted(np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]), self._noise)
 
 
 def open_mask(path: str | os.PathLike, *, allow_truncated: bool = False) -> ArrayMask | FolderMask | VideoMask:
@@ -63,5 +67,12 @@ def open_mask(path: str | os.PathLike, *, allow_truncated: bool = False) -> Arra
     if path.is_dir():
         return FolderMask(path)
     if path.is_file() and is_image(path) and not animated_format(path):
-        return ArrayMask(read_mask_image(path), name=path.name)
-    return VideoMask(VideoReader(path, allow_truncated=allow_truncated))
+        noise = LOSSY_NOISE if path.suffix.lower() in LOSSY_IMAGES else 0
+        return ArrayMask(_quieted(read_mask_image(path), noise), name=path.name)
+    reader = VideoReader(path, allow_truncated=allow_truncated)
+    return VideoMask(reader, 0 if reader.is_rgb else LOSSY_NOISE)
+
+
+def _quieted(mask: np.ndarray, noise: int) -> np.ndarray:
+    """`mask` (uint8) with everything below `noise` at 0."""
+    return np.where(mask < noise, np.uint8(0), mask) if noise else mask

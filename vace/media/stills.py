@@ -19,7 +19,7 @@ ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 class FolderSource:
     """Images as frames, in the order of their names. All must be of one size."""
 
-    codec, backend, has_audio, fps = "images", "images", False, STILL_FPS
+    codec, backend, has_audio, is_rgb, fps = "images", "images", False, True, STILL_FPS
 
     def __init__(self, files: Sequence[Path], name: Path) -> None:
         self.files, self.name = list(files), name
@@ -56,7 +56,7 @@ def folder_files(folder: Path) -> list[Path]:
 class AnimationSource:
     """An animated gif, webp, png or avif, each frame composited over white."""
 
-    backend, has_audio = "imageio", False
+    backend, has_audio, is_rgb = "imageio", False, True
 
     def __init__(self, path: Path, codec: str, *, allow_truncated: bool) -> None:
         self.path, self.codec, self.lenient = path, codec, allow_truncated

@@ -45,6 +45,7 @@ class VideoReader:
         self.fps = float(self._source.fps)
         self.codec = self._source.codec
         self.has_audio = self._source.has_audio
+        self.is_rgb = self._source.is_rgb  # stored as RGB, not as luma and chroma: animations, pictures, exact files
         self.frame_count = len(self._source.starts)
         self.timestamps = np.stack([self._source.starts, self._source.ends], axis=1).astype(np.float32)
         self.duration = float(self._source.ends[-1])  # seconds

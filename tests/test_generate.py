@@ -169,7 +169,75 @@ def test_interrupt_keeps_what_is_finished(monkeypatch, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_resume_makes_only_the_videos_that_are_missing(monkeypatch, tmp_path):
+    from vace.models.wan.engine import WanEngine
+    from vace.pipeline import resumed
+
+    real, calls = WanEngine.denoise, []
+
+    def counted(self, *args, **kwargs):
+        calls.append(kwargs["seed"])
+        if calls == [3, 4]:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(WanEngine, "denoise", counted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline("txt2vid", "a cat", frame_num=5, num_videos=3, seed=3, save_dir=tmp_path / "out", **TINY)
+    made = pipeline(**resumed(tmp_path / "out"), progress=False)
+    assert calls == [3, 4, 4, 5]
+    assert [path.name for path in made.out_videos] == ["out_video.mp4", "out_video_1.mp4", "out_video_2.mp4"]
+    assert not (tmp_path / "out/job.json").exists()
+
+
+def test_places_are_checked_before_the_work(tmp_path, monkeypatch, media):
+    from vace.errors import VaceError
+    from vace.models.wan import engine
+
+    monkeypatch.setattr(engine, "load_engine", lambda *_, **__: pytest.fail("the work began"))
+    (tmp_path / "png/out_video").mkdir(parents=True)
+    (tmp_path / "png/out_video/mine.png").write_bytes(b"x")
+    for given in (
+        {"save_file": tmp_path / "out.avi"},
+        {"save_file": tmp_path / "out.mp4", "out_format": "png"},
+        {"save_file": "/proc/nowhere/out.mp4"},
+        {"save_dir": tmp_path / "png", "out_format": "png"},
+    ):
+        with pytest.raises(VaceError):
+            generate("a cat", frame_num=5, **given, **TINY)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["png"]
+
+
+def test_save_file(tmp_path):
+    made = generate("a cat", frame_num=5, save_file=tmp_path / "sub/mine.mp4", save_dir=tmp_path / "out", **TINY)
+    assert made.out_videos == [tmp_path / "sub/mine.mp4"] and made.out_videos[0].stat().st_size > 0
+
+
 class TestPipeline:
+    def test_things_that_move_arrive(self, media):
+        """The box of move_anything is drawn for as many frames as the model takes, and reaches its end."""
+        made = pipeline("move_anything", "a cat", image=f"{media}/image.png", bbox="4,4,24,24 60,30,90,60",
+                        frame_num=9, **{**TINY, "size": "96x64"})  # fmt: skip
+        last = frames_of(made.src_video)[-1].astype(int)
+        assert made.manifest["frames"]["count"] == 9
+        ys, xs = np.nonzero(last.min(axis=-1) < 128)
+        assert abs(xs.max() - 90) <= 3 and abs(ys.max() - 60) <= 3
+
+    def test_no_more_frames_are_made_than_the_model_takes(self, media):
+        made = pipeline("firstframe", "a cat", image=f"{media}/image.png", expand_num=500, frame_num=9, **TINY)
+        with VideoReader(made.manifest["stage_parameters"]["wan"]["src_video"]) as reader:
+            assert reader.frame_count == 9
+
+    def test_too_much_given_is_told_before_anything_is_written(self, vace, media, tmp_path):
+        outcome = vace("pipeline", "--task", "firstclip", "--video", media / "clip.mp4", "--clip_frames", 17,
+                       "--prompt", "x", "--ckpt_dir", "tiny", "--size", "96x64", "--frame_num", 9)  # fmt: skip
+        assert outcome.code == 2 and "--clip_frames" in outcome.err
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+    def test_materials_of_no_use_are_told(self, media, caplog):
+        pipeline("txt2vid", "a cat", video=f"{media}/clip.mp4", frame_num=5, **TINY)
+        assert "--video is not used" in caplog.text
+
     def test_prepares_only_the_frames_that_are_used(self, media):
         made = pipeline("gray", "a cat", video=f"{media}/clip.mp4", frame_num=9, **TINY)
         stage = made.manifest["stage_parameters"]["wan"]

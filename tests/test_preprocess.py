@@ -200,3 +200,107 @@ def test_from_manifest_repeats(vace, media):
     assert again.json["seed"] == first.json["seed"]
     assert (frames_of(first.json["src_mask"]) == frames_of(again.json["src_mask"])).all()
     assert open(first.json["src_mask"], "rb").read() == open(again.json["src_mask"], "rb").read()
+
+
+class TestComposition:
+    """Prepared files with other rates, lengths and kinds."""
+
+    @pytest.fixture
+    def made(self, media, tmp_path):
+        """A clip that goes on (made for the model, 5 + 12 frames) and inpainted footage at 25 fps."""
+        first = preprocess("firstclip", video=f"{media}/clip.mp4", clip_frames=5, expand_num=12, progress=False)
+        second = preprocess("inpainting_bbox", video=f"{media}/clip2.mp4", bbox="8,8,40,40", progress=False)
+        return first, second
+
+    def test_footage_is_brought_to_the_models_rate(self, made):
+        first, second = made
+        masks = f"{first.src_mask},{second.src_mask}"
+        both = preprocess("composition", src_video=f"{first.src_video},{second.src_video}", src_mask=masks,
+                          process_type="firstclip,inpainting_bbox", progress=False)  # fmt: skip
+        assert both.manifest["time"] == "model" and both.manifest["filler"] == [[5, 17]]
+        video, kept, other = (frames_of(item.src_video) for item in (both, first, second))
+        ids = [int(index / 16 * 25 + 1e-6) for index in range(17)]
+        assert (video[:5] == kept[:5]).all() and (video[5:] == other[ids][5:]).all()
+
+    def test_a_control_needs_no_mask(self, media, made):
+        gray = preprocess("gray", video=f"{media}/clip.mp4", progress=False)
+        second = made[1]
+        both = preprocess("composition", src_video=f"{gray.src_video},{second.src_video}", src_mask=second.src_mask,
+                          process_type="gray,inpainting_bbox", progress=False)  # fmt: skip
+        mask, video = frames_of(both.src_mask), frames_of(both.src_video)
+        assert (mask == frames_of(second.src_mask)).all()
+        assert (video[mask > 0] == frames_of(gray.src_video)[mask > 0]).all()
+
+    def test_two_controls_need_none(self, media):
+        gray = preprocess("gray", video=f"{media}/clip.mp4", progress=False)
+        plain = preprocess("plain", video=f"{media}/clip.mp4", progress=False)
+        both = preprocess("composition", src_video=f"{gray.src_video},{plain.src_video}", process_type="gray,plain",
+                          progress=False)  # fmt: skip
+        assert both.src_video
+
+
+def test_variable_frame_rate_keeps_its_timing(tmp_path):
+    """10 frames of 40 ms, then 5 of 200 ms: written at 25 fps, each slow one five times."""
+    from fractions import Fraction
+
+    import av
+
+    source = tmp_path / "vfr.mkv"
+    values = [10 * index + 20 for index in range(15)]
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, value in enumerate(values):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, np.uint8), format="rgb24").reformat(
+                format="bgr0"
+            )
+            frame.pts, frame.time_base = index * 40 if index < 10 else 400 + (index - 10) * 200, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    prepared = preprocess("plain", video=str(source), progress=False)
+    seen = frames_of(prepared.src_video)[:, 0, 0, 0].tolist()
+    assert seen[:10] == values[:10] and seen[10:30:5] == values[10:14]
+    assert prepared.manifest["fps"] == pytest.approx(25, abs=0.5)
+
+
+def test_lossy_masks_do_not_grow(media, tmp_path):
+    """What JPEG leaves around a white shape is not part of it."""
+    import cv2
+
+    disc = np.zeros((64, 96), np.uint8)
+    cv2.circle(disc, (48, 32), 20, 255, -1)
+    cv2.imwrite(str(tmp_path / "mask.jpg"), disc, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    prepared = preprocess("inpainting_mask", video=f"{media}/clip.mp4", mask=str(tmp_path / "mask.jpg"), progress=False)
+    area = (frames_of(prepared.src_mask)[0, ..., 0] > 0).sum()
+    assert abs(area / (disc > 0).sum() - 1) < 0.1
+
+
+def test_one_folder_holds_one_task(media, tmp_path):
+    preprocess("gray", video=f"{media}/clip.mp4", pre_save_dir=tmp_path / "out", progress=False)
+    with pytest.raises(InputError, match="holds the files of task gray"):
+        preprocess("plain", video=f"{media}/clip.mp4", pre_save_dir=tmp_path / "out", progress=False)
+
+
+def test_what_is_not_used_is_told(media, caplog):
+    preprocess("gray", video=f"{media}/clip.mp4", mask=f"{media}/mask.png", direction="left", progress=False)
+    assert "--mask is not used" in caplog.text and "--direction is not used" in caplog.text
+
+
+def test_used_defaults_are_in_the_manifest(media):
+    prepared = preprocess("outpainting", video=f"{media}/clip.mp4", progress=False)
+    assert prepared.manifest["parameters"]["direction"] == ["left", "right"]
+    assert prepared.manifest["parameters"]["expand_ratio"] == 0.25
+
+
+def test_new_folders_are_never_shared(tmp_path):
+    from vace.runs import OutputFolder
+
+    with (
+        OutputFolder(None, "--save_dir", tmp_path / "x") as one,
+        OutputFolder(None, "--save_dir", tmp_path / "x") as two,
+    ):
+        assert one.path != two.path
+    with pytest.raises(ZeroDivisionError), OutputFolder(None, "--save_dir", tmp_path / "y") as gone:
+        raise ZeroDivisionError
+    assert not gone.path.exists() and not (tmp_path / "y").exists()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vace.errors import InputError, OutputError
 from vace.media.manifest import read_json
-from vace.media.video import check_free_space, estimated_bytes
-from vace.media.writer import CONTAINERS
+from vace.places import KINDS_OF, Places, plan_line
 from vace.runs import (
     SCHEMA,
     OutputFolder,
@@ -31,9 +28,6 @@ from vace.settings import Settings, check_base, resolve_settings
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
 
 log = logging.getLogger("vace")
-
-
-KINDS_OF = {"mp4": "result", "exact": "exact", "png": "png"}  # --out_format -> kind of writer
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,8 @@ class _Run:
         pipeline: dict | None, resume: bool,
     ) -> None:  # fmt: skip
         self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
-        self.settings, self.progress, self.save_file = job.settings, progress, save_file
+        self.settings, self.progress = job.settings, progress
+        self.places = Places(out, job.settings, shape, save_file)
         self.pipeline = pipeline
         self.stages, self.outputs = Stages(), []
         path = out.path / "manifest.json"
@@ -175,8 +170,9 @@ class _Run:
         settings = self.settings
         device = pick_device(settings.device)
         self.device, self.dtype = str(device), pick_dtype(settings.dtype, device)
-        self._check_places()
-        log.info("%s", self._plan_line())
+        kept = [self._made_before(settings.seed + count) is not None for count in range(settings.num_videos)]
+        self.places.check(kept)
+        log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
         with self._stage("load"):
             engine = load_engine(self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu)
         with self._stage("read sources"):
@@ -191,31 +187,12 @@ class _Run:
         try:
             for count in range(settings.num_videos):
                 self._make_video(engine, count, context, cond, uncond, len(refs))
-        except KeyboardInterrupt:
+        except BaseException:  # whatever happened, a video that is finished stays
             if any(record["role"] == "out_video" for record in self.outputs):
                 self._finish(interrupted=True)
                 self.out.keep = True
             raise
         return self._finish()
-
-    def _check_places(self) -> None:
-        """Raise before hours of work where a result could not be written after them."""
-        kind, shape = KINDS_OF[self.settings.out_format], self.shape
-        for count in range(self.settings.num_videos):
-            path = self._result_path(count)
-            if kind == "png":
-                if path.suffix or (path.is_dir() and any(path.iterdir())):
-                    raise OutputError(f"{path}: pictures go into a new or empty folder without an ending; name another")
-            elif path.suffix.lower() not in CONTAINERS:
-                known = ", ".join(CONTAINERS)
-                raise InputError(f"--save_file {path}: unknown kind of video file '{path.suffix}'; expected {known}")
-            elif path.is_dir():
-                raise OutputError(f"{path}: a folder; give the name of a file")
-        size = (shape.width, shape.height, shape.count)
-        need = estimated_bytes(kind, *size) * self.settings.num_videos
-        if shape.frames is not None:
-            need += estimated_bytes(self.settings.intermediates, *size)
-        check_free_space(self.out.path, need)
 
     def _stage(self, name: str):
         return self.stages.stage(name, self.device)
@@ -228,29 +205,8 @@ class _Run:
         own = self.settings.negative_prompt
         return negative.WAN if own is None else own
 
-    def _plan_line(self) -> str:
-        from vace.models.wan.cost import estimate
-
-        settings, shape = self.settings, self.shape
-        footage = shape.frames.describe() if shape.frames else f"{shape.count} frames at {shape.fps:g} fps"
-        cost = estimate(
-            self.job.checkpoint, shape.width, shape.height, shape.model_count, len(self.sources.refs), settings.steps,
-            settings.guidance_scale, dtype_bytes=self.dtype.itemsize, offload=settings.offload_model,
-        )  # fmt: skip
-        line = f"wan {self.job.checkpoint.name}: {footage}; {shape.width}x{shape.height}"
-        line += f", {len(self.sources.refs)} references" if self.sources.refs else ""
-        line += f", {shape.tokens} tokens, {settings.steps} steps, seed {settings.seed}"
-        line += f", on {self.device} in {str(self.dtype).removeprefix('torch.')}"
-        line += f"; about {_amount(cost, self.device)}"
-        if settings.num_videos > 1:
-            line += f" each, {settings.num_videos} videos"
-        if self.job.checkpoint.is_toy:
-            line += "; " + toy_notice(self.job.checkpoint.defaults)
-        return line
-
     def _make_video(self, engine, count: int, context, cond, uncond, refs: int) -> None:
         from vace.conditioning.pixels import to_pixels
-        from vace.media.manifest import file_record
 
         settings, seed = self.settings, self.settings.seed + count
         kept = self._made_before(seed)
@@ -264,14 +220,14 @@ class _Run:
                 noise_device=settings.noise_device, on_step=lambda *_: bar.update(),
             )  # fmt: skip
         with self._stage(f"decode {count}" if count else "decode"):
-            path = self._result_path(count)
+            path = self.places.path(count)
             with self._result_writer(path, seed) as writer:
                 left = self.shape.count
                 for chunk in engine.decode_chunks(latents, refs):
                     if left > 0:
                         writer.write(to_pixels(chunk[:, :left]))
                     left -= chunk.shape[1]
-        record = {"role": "out_video", **_record(path, self.out.path, file_record), "seed": seed}
+        record = {"role": "out_video", **self.places.record(path), "seed": seed}
         record |= {"width": self.shape.width, "height": self.shape.height}
         self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
 
@@ -281,13 +237,6 @@ class _Run:
             return None
         records = [r for r in self.before["outputs"] if r["role"] == "out_video" and r["seed"] == seed]
         return next((record for record in records if is_intact(self.out.path, record)), None)
-
-    def _result_path(self, count: int) -> Path:
-        ending = "" if self.settings.out_format == "png" else ".mp4"
-        name = Path(self.save_file) if self.save_file else Path(f"out_video{ending}")
-        if count:
-            name = name.with_name(f"{name.stem}_{count}{name.suffix}")
-        return self.out.file(name.absolute() if self.save_file else name)
 
     def _result_writer(self, path: Path, seed: int):
         from vace.media.video import VideoWriter
@@ -370,37 +319,6 @@ def _key(job: Job, inputs: list[dict]) -> str:
     """What the result depends on; the model that served counts, not how it was asked for."""
     settings = {k: v for k, v in _parameters(job, inputs).items() if k not in ("ckpt_dir", "model_name", "no_download")}
     return run_key("wan", settings | {"model": job.checkpoint.name}, inputs)
-
-
-def toy_notice(defaults) -> str:
-    """What the plan line says of the embedded model."""
-    state = "a small trained toy" if defaults.get("trained") else "an untrained toy: it shows that everything runs"
-    return f"this is {state}; point --ckpt_dir at real weights for real videos"
-
-
-def _record(path: Path, folder: Path, file_record) -> dict:
-    """The file record, its name relative to the folder where it lies in it, else absolute (--save_file)."""
-    from vace.runs import input_records
-
-    record = file_record(path) if path.is_file() else input_records([("", path)])[0]
-    inside = path.absolute().is_relative_to(folder.absolute())
-    name = str(path.absolute().relative_to(folder.absolute()) if inside else path.absolute())
-    return {"name": name, "sha256": record["sha256"], "bytes": record["bytes"]}
-
-
-def _amount(cost: dict, device: str) -> str:
-    """Expected memory and time in words. Rates: sustained, from published timings; a CPU core does about 20 GFLOP/s."""
-    rate = 60e12 if device.startswith("cuda") else 20e9 * (os.cpu_count() or 1)
-    seconds = cost["flops"] / rate
-    time = (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-    memory = f"{cost['peak_bytes'] / 1e9:.1f} GB" if cost["peak_bytes"] >= 1e9 else "under 1 GB"
-    return f"{memory} and {time}"
 
 
 @contextmanager

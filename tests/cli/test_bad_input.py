@@ -128,6 +128,12 @@ CASES = {
     ),
     "not a manifest": (("wan", "--from", "{media}/image.png"), ["--from"]),
     "no manifest": (("wan", "--from", "nowhere.json"), ["--from", "nowhere.json"]),
+    "layout length": ((*LAYOUT[:-3], "--frame_num", "10", "--bbox", "1,2,30,40 5,6,34,44"), ["--frame_num", "9", "13"]),
+    "preprocessing device": ((*GRAY, "{media}/clip.mp4", "--device", "cuda:99"), ["cuda:99"]),
+    "too narrow": (
+        ("pipeline", "--task", "gray", "--video", "{media}/narrow.mp4", "--prompt", "x", "--ckpt_dir", "tiny", "--size", "96x64"),
+        ["narrow.mp4", "32x1024"],
+    ),
     "no run to resume": (("pipeline", "--resume", "nowhere"), ["--resume", "nowhere"]),
 }  # fmt: skip
 
@@ -137,6 +143,8 @@ def unfitting(media):
     from vace.media.image import write_image
     from vace.media.video import VideoWriter
 
+    with VideoWriter(media / "narrow.mp4", 25, kind="small") as writer:
+        writer.write(np.zeros((5, 1024, 32, 3), np.uint8))
     write_image(media / "tall.png", np.full((60, 30), 255, np.uint8))
     with VideoWriter(media / "short.mp4", 25, kind="exact") as writer:
         writer.write(np.zeros((7, 64, 96), np.uint8))

@@ -90,6 +90,24 @@ def test_last_line_of_stdout_is_the_json(vace, media):
     assert json.load(open(outcome.json["manifest"]))["outputs"]
 
 
+def test_values_that_look_like_flags_stay_as_they_are(vace):
+    outcome = vace("wan", "--ckpt-dir", "tiny", "--prompt", "--dashes-in a-prompt", "--negative-prompt", "-x", "--size",
+                   "96x64", "--steps", 1, "--frame-num", 1)  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    parameters = json.load(open(outcome.json["manifest"]))["parameters"]
+    assert parameters["prompt"] == "--dashes-in a-prompt" and parameters["negative_prompt"] == "-x"
+    assert vace("preprocess", "--quiet", "-h").code == 0
+    assert vace("tasks", "--json", "-h").code == 0
+
+
+def test_a_python_without_the_packages_is_told_what_to_do(root, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "vace/vace_pipeline.py", "--task", "gray", "--video", "x", "--prompt", "y"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "scripts/setup.sh" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_our_faults_are_status_1(vace, media, monkeypatch):
     def fall(*_, **__):
         raise ZeroDivisionError("division by zero")

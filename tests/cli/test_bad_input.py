@@ -131,7 +131,8 @@ CASES = {
     "layout length": ((*LAYOUT[:-3], "--frame_num", "10", "--bbox", "1,2,30,40 5,6,34,44"), ["--frame_num", "9", "13"]),
     "preprocessing device": ((*GRAY, "{media}/clip.mp4", "--device", "cuda:99"), ["cuda:99"]),
     "too narrow": (
-        ("pipeline", "--task", "gray", "--video", "{media}/narrow.mp4", "--prompt", "x", "--ckpt_dir", "tiny", "--size", "96x64"),
+        ("pipeline", "--task", "gray", "--video", "{media}/narrow.mp4", "--prompt", "x", "--ckpt_dir", "tiny",
+         "--size", "96x64"),
         ["narrow.mp4", "32x1024"],
     ),
     "no run to resume": (("pipeline", "--resume", "nowhere"), ["--resume", "nowhere"]),

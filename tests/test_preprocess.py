@@ -287,6 +287,11 @@ def test_what_is_not_used_is_told(media, caplog):
     assert "--mask is not used" in caplog.text and "--direction is not used" in caplog.text
 
 
+def test_a_mask_without_white_is_told(media, caplog):
+    preprocess("outpainting", video=f"{media}/clip.mp4", expand_ratio=0, progress=False)
+    assert "black everywhere" in caplog.text
+
+
 def test_used_defaults_are_in_the_manifest(media):
     prepared = preprocess("outpainting", video=f"{media}/clip.mp4", progress=False)
     assert prepared.manifest["parameters"]["direction"] == ["left", "right"]

@@ -278,6 +278,7 @@ def _plan(row: Task, materials: Materials, result, settings: dict, fps: float, f
 
 
 def _write_video(row: Task, materials, result, settings: dict, fps: float, out: OutputFolder, progress: bool) -> list:
+    from vace.annotators.masks import warn_if_useless
     from vace.media.preview import preview_frames
     from vace.media.video import VideoWriter, check_free_space, estimated_bytes
 
@@ -294,11 +295,15 @@ def _write_video(row: Task, materials, result, settings: dict, fps: float, out: 
             sound = _sound(row, materials, result, settings, fps) if role == "src_video" else None
             form = "preview" if role == "preview" else kind
             writers[role] = stack.enter_context(VideoWriter(path, fps, kind=form, audio_from=sound))
+        any_white = not result.has_masks
         for chunk in _counted(result.chunks, result.frame_count, progress, row.name):
             writers["src_video"].write(chunk.frames)
             if result.has_masks:
                 writers["src_mask"].write(chunk.masks)
+                any_white = any_white or bool(chunk.masks.any())
             writers["preview"].write(preview_frames(chunk.frames, chunk.masks))
+    if row.annotator not in OWN_AUGMENTATION:  # these look at their mask themselves
+        warn_if_useless(any_white, False)
     return [_record(role, path, fps, shape) for role, path in paths.items()]
 
 

@@ -32,7 +32,9 @@ def is_offline(no_download: bool = False) -> bool:
 
 
 def endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def cached_folder(repo_id: str) -> Path | None:

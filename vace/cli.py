@@ -182,6 +182,7 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None, pro
         return _fail(prog if command else f"{prog} {name}", error, verbose)
     finally:
         logging.getLogger("vace").handlers = []
+        logging.getLogger("vace").setLevel(logging.NOTSET)
 
 
 if __name__ == "__main__":

@@ -137,8 +137,10 @@ def test_ctrl_c_leaves_nothing_half_written(root, tmp_path):
     """A generation stopped in the middle of its steps: status 130, one line, no folder."""
     command = [sys.executable, "-m", "vace", "wan", "--ckpt_dir", "tiny", "--prompt", "x", "--steps", "2000"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
-    )
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)},
+        # a test run started in the background has SIGINT ignored, which a child would inherit
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     seen = ""
     while "denoise" not in seen:
         seen += process.stderr.read(1)

@@ -213,7 +213,58 @@ def test_save_file(tmp_path):
     assert made.out_videos == [tmp_path / "sub/mine.mp4"] and made.out_videos[0].stat().st_size > 0
 
 
+def test_inputs_are_never_overwritten(media, tmp_path):
+    from vace.errors import OutputError
+
+    own = tmp_path / "own.mp4"
+    own.write_bytes((media / "clip.mp4").read_bytes())
+    before = own.read_bytes()
+    with pytest.raises(OutputError, match="own.mp4"):
+        generate("a cat", src_video=own, save_file=own, frame_num=5, **TINY)
+    with pytest.raises(OutputError, match="own.mp4"):
+        pipeline("gray", "a cat", video=str(own), save_file=own, frame_num=5, **TINY)
+    made = generate("a cat", src_video=own, frame_num=5, save_dir=tmp_path / "out", **TINY)
+    with pytest.raises(OutputError, match="src_video.mp4"):
+        generate("a cat", src_video=made.src_video, frame_num=5, save_dir=tmp_path / "out", **TINY)
+    assert own.read_bytes() == before and not (tmp_path / "processed").exists()
+
+
+def test_same_pipeline_same_bytes(media):
+    given = {"video": f"{media}/clip.mp4", "frame_num": 5, **TINY}
+    first, second = (pipeline("gray", "a cat", **given) for _ in range(2))
+    assert first.folder != second.folder
+    assert first.out_videos[0].read_bytes() == second.out_videos[0].read_bytes()
+
+
+def test_weights_that_give_nonsense_make_no_video(tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    from vace.errors import CheckpointError
+    from vace.models.checkpoints import tiny_folder
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder(), folder)
+    path = next((folder / "transformer").glob("*.safetensors"))
+    tensors = load_file(path)
+    name = next(key for key in tensors if key.startswith("blocks.0"))
+    tensors[name][...] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match="not finite"):
+        generate("a cat", frame_num=5, **{**TINY, "ckpt_dir": str(folder)})
+    assert not (tmp_path / "results").exists()
+
+
 class TestPipeline:
+    @pytest.mark.parametrize("given", [{"save_file": "out.txt"}, {"src_ref_images": "nowhere.png"}])
+    def test_the_second_stage_is_checked_before_the_first(self, given, media, tmp_path):
+        from vace.errors import VaceError
+
+        with pytest.raises(VaceError):
+            pipeline("gray", "a cat", video=f"{media}/clip.mp4", frame_num=5, **given, **TINY)
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
     def test_things_that_move_arrive(self, media):
         """The box of move_anything is drawn for as many frames as the model takes, and reaches its end."""
         made = pipeline("move_anything", "a cat", image=f"{media}/image.png", bbox="4,4,24,24 60,30,90,60",

@@ -292,6 +292,16 @@ def test_a_mask_without_white_is_told(media, caplog):
     assert "black everywhere" in caplog.text
 
 
+def test_clips_of_unlike_rates_keep_their_speed(media, root):
+    """clip.mp4 has 25 fps, test2.mp4 30: the second is played at the first one's rate."""
+    other = str(root / "assets/videos/test2.mp4")
+    prepared = preprocess("firstlastclip", video=f"{media}/clip.mp4,{other}", expand_num=4, progress=False)
+    with VideoReader(other) as reader:
+        seconds = reader.duration
+    with VideoReader(prepared.src_video) as reader:
+        assert reader.frame_count == 30 + 4 + round(seconds * 25)
+
+
 def test_used_defaults_are_in_the_manifest(media):
     prepared = preprocess("outpainting", video=f"{media}/clip.mp4", progress=False)
     assert prepared.manifest["parameters"]["direction"] == ["left", "right"]

@@ -128,7 +128,9 @@ def _run(command: str, namespace: argparse.Namespace) -> object:
     from vace import commands
 
     action: Callable = getattr(commands, command)
-    return action(**_options(namespace))
+    options = _options(namespace)
+    commands.refuse_empty(options)
+    return action(**options)
 
 
 def _fail(prog: str, error: BaseException, verbose: bool) -> int:

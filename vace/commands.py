@@ -7,11 +7,9 @@ import logging
 from pathlib import Path
 
 from vace.errors import InputError
-from vace.runs import input_records, read_manifest
+from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest
 
 log = logging.getLogger("vace")
-
-PLACES = ("save_dir", "pre_save_dir", "save_file")  # a repeated run gets folders of its own
 
 
 def _from_manifest(command: str, given: dict) -> dict:
@@ -27,9 +25,29 @@ def _from_manifest(command: str, given: dict) -> dict:
     else:
         raise InputError(f"--from {source}: a manifest of `vace {manifest['command']}`; give it to that command")
     _warn_of_changes(manifest.get("materials") or manifest["inputs"])
-    dropped = (*PLACES, "mode") if "task" in given and "mode" not in given else PLACES
+    dropped = PLACES + _of_other_task(parameters, given)  # a repeated run gets folders of its own
     kept = {name: value for name, value in parameters.items() if value is not None and name not in dropped}
     return kept | given
+
+
+def _of_other_task(parameters: dict, given: dict) -> tuple[str, ...]:
+    """Flags of the earlier run that mean nothing to the task asked for now."""
+    if given.get("task") in (None, parameters.get("task")):
+        return ()
+    from vace.materials import PARAMETER_FLAGS
+    from vace.tasks import find_task
+
+    params = find_task(given["task"]).params
+    return ("mode", *(flag for flag in PARAMETER_FLAGS if flag not in (*params, "seed", "size", "frame_num")))
+
+
+def refuse_empty(given: dict) -> None:
+    """An empty value is mostly a shell variable that was not set: never taken for a flag left out."""
+    for flag in (*FILE_FLAGS, *PLACES, "ckpt_dir", "model_name", "task", "mode", "bbox", "from", "resume"):
+        values = given.get(flag)
+        values = values if isinstance(values, list) else [values]
+        if any(isinstance(value, str) and not value.strip() for value in values):
+            raise InputError(f"--{flag}: empty; give a value, or leave the flag out")
 
 
 def _warn_of_changes(records: list[dict]) -> None:

@@ -7,6 +7,7 @@ import logging
 from vace.annotators.composition import EXTENSION, process_group
 from vace.conditioning.frames import MODEL_FPS
 from vace.conditioning.plan import plan_frames
+from vace.errors import InputError
 from vace.materials import Materials
 from vace.media.clip import SelectedClip
 from vace.sources import read_hints
@@ -28,12 +29,15 @@ def match_sources(materials: Materials, types: tuple[str, str]) -> None:
     rate = MODEL_FPS if any(is_made) else arguments["frames_1"].fps
     for number, made in enumerate(is_made, 1):
         clip = arguments[f"frames_{number}"]
+        mask = arguments.get(f"masks_{number}")
+        if mask is not None and mask.frame_count not in (1, clip.frame_count):
+            counts = f"{mask.frame_count} frames for the {clip.frame_count} of {clip.name}"
+            raise InputError(f"--src_mask {mask.name}: {counts}; give one mask frame per video frame, or one picture")
         if made or abs(clip.fps - rate) <= SAME_RATE * rate:
             continue
         plan = plan_frames(clip.timestamps, clip.frame_count * 100, fps=rate, name=clip.name)
         log.info("%s: %s", clip.name, plan.describe())
         arguments[f"frames_{number}"] = SelectedClip(clip, plan.ids, rate)
-        mask = arguments.get(f"masks_{number}")
         if mask is not None and mask.frame_count == clip.frame_count > 1:
             arguments[f"masks_{number}"] = SelectedClip(mask, plan.ids, rate)
     counts = [arguments["frames_1"].frame_count, arguments["frames_2"].frame_count]

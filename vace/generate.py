@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vace.errors import CheckpointError
 from vace.media.manifest import read_json
 from vace.places import KINDS_OF, Places, plan_line
 from vace.runs import (
@@ -100,7 +101,10 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
     from vace.models.devices import pick_device, pick_dtype
 
     pick_dtype(settings.dtype, pick_device(settings.device))
-    pick_device(settings.noise_device)
+    pick_device(settings.noise_device, "--noise_device")
+    from vace.models.wan.engine import check_checkpoint
+
+    check_checkpoint(checkpoint)
     return Job(checkpoint, settings, given)
 
 
@@ -157,9 +161,11 @@ class _Run:
         self.settings, self.progress = job.settings, progress
         self.places = Places(out, job.settings, shape, save_file)
         self.pipeline = pipeline
+        out.protect([*inputs, *(pipeline or {}).get("materials", [])])
         self.stages, self.outputs = Stages(), []
         path = out.path / "manifest.json"
-        self.before = read_json(path) if path.is_file() else None
+        before = read_json(path) if path.is_file() else None
+        self.before = before if isinstance(before, dict) else None
         self.resume = resume
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
 
@@ -171,7 +177,8 @@ class _Run:
         device = pick_device(settings.device)
         self.device, self.dtype = str(device), pick_dtype(settings.dtype, device)
         kept = [self._made_before(settings.seed + count) is not None for count in range(settings.num_videos)]
-        self.places.check(kept)
+        self.places.check_paths(kept)
+        self.places.check_space(kept)
         log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
         with self._stage("load"):
             engine = load_engine(self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu)
@@ -207,6 +214,7 @@ class _Run:
 
     def _make_video(self, engine, count: int, context, cond, uncond, refs: int) -> None:
         from vace.conditioning.pixels import to_pixels
+        from vace.models.devices import pick_device
 
         settings, seed = self.settings, self.settings.seed + count
         kept = self._made_before(seed)
@@ -217,8 +225,13 @@ class _Run:
             latents = engine.denoise(
                 context, cond, uncond, seed=seed, steps=settings.steps, shift=settings.shift,
                 guidance_scale=settings.guidance_scale, sampler=settings.sampler, context_scale=settings.context_scale,
-                noise_device=settings.noise_device, on_step=lambda *_: bar.update(),
+                noise_device=str(pick_device(settings.noise_device)), on_step=lambda *_: bar.update(),
             )  # fmt: skip
+        if not bool(latents.isfinite().all()):
+            raise CheckpointError(
+                f"{self.job.checkpoint.path}: the model gave numbers that are not finite, in {self.dtype}; "
+                "try --dtype float32, or get the weights again"
+            )
         with self._stage(f"decode {count}" if count else "decode"):
             path = self.places.path(count)
             with self._result_writer(path, seed) as writer:

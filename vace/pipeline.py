@@ -15,9 +15,11 @@ from vace.flags import flags_for
 from vace.generate import Generated, Job, generate, prepare_job
 from vace.materials import report_unused
 from vace.media.manifest import read_json, write_json
+from vace.places import Places
 from vace.preprocess import Prepared, preprocess
-from vace.runs import SCHEMA, OutputFolder, full_paths, read_manifest, split_list
+from vace.runs import FILE_FLAGS, SCHEMA, OutputFolder, full_paths, read_manifest, split_list
 from vace.settings import Settings
+from vace.sources import open_sources
 from vace.tasks import Task, find_task, resolve_mode
 
 log = logging.getLogger("vace")
@@ -118,6 +120,7 @@ def pipeline(
         parameters = full_paths(job.parameters() | given) | {"task": task, "base": base, "prompt": prompt}
         parameters["save_dir"] = str(out.path.resolve())
         parameters["pre_save_dir"] = str(before.path.resolve()) if before else None
+        _check_second_stage(out, job.settings, given, resume)
         write_json(out.file(JOB_FILE), {"schema": SCHEMA, "command": "pipeline", "parameters": parameters})
         try:
             outcome = _stages(row, job, parameters, given, before and before.path, out.path, progress, resume)
@@ -127,6 +130,13 @@ def pipeline(
             raise
         (out.path / JOB_FILE).unlink(missing_ok=True)
     return outcome
+
+
+def _check_second_stage(out: OutputFolder, settings: Settings, given: dict, resume: bool) -> None:
+    """What would be found wrong only after the first stage: the result's place, further references."""
+    out.protect({"path": path} for flag in FILE_FLAGS for path in split_list(given.get(flag), files=True))
+    Places(out, settings, None, given.get("save_file")).check_paths([resume])
+    open_sources(None, None, given.get("src_ref_images")).close()
 
 
 def resumed(folder: Path) -> dict:

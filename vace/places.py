@@ -21,9 +21,14 @@ UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 class Places:
-    """The files of the results in `out`. save_file: --save_file, a path of its own for the (first) result."""
+    """The files of the results in `out`. save_file: --save_file, a path of its own for the (first) result.
 
-    def __init__(self, out: OutputFolder, settings: Settings, shape: Shape, save_file: str | Path | None) -> None:
+    shape: None while it is not known; only `check_space` needs it.
+    """
+
+    def __init__(
+        self, out: OutputFolder, settings: Settings, shape: Shape | None, save_file: str | Path | None
+    ) -> None:
         self.out, self.settings, self.shape, self.save_file = out, settings, shape, save_file
         self.kind = KINDS_OF[settings.out_format]
 
@@ -34,10 +39,13 @@ class Places:
             name = name.with_name(f"{name.stem}_{count}{name.suffix}")
         return self.out.file(name.absolute() if self.save_file else name)
 
-    def check(self, kept: Sequence[bool]) -> None:
+    def check_paths(self, kept: Sequence[bool]) -> None:
         """Raise, before hours of work, where a result could not be written after them. kept: finished earlier."""
         for count in (count for count, is_kept in enumerate(kept) if not is_kept):
             self._check_path(self.path(count))
+
+    def check_space(self, kept: Sequence[bool]) -> None:
+        """Raise OutputError where the disk has too little room for what is still to be made."""
         size = (self.shape.width, self.shape.height, self.shape.count)
         need = estimated_bytes(self.kind, *size) * kept.count(False)
         if self.shape.frames is not None:
@@ -45,6 +53,7 @@ class Places:
         check_free_space(self.out.path, need)
 
     def _check_path(self, path: Path) -> None:
+        self.out.probe(path.parent)
         if self.kind == "png":
             if path.suffix or (path.is_dir() and any(path.iterdir())):
                 raise OutputError(f"{path}: pictures go into a new or empty folder without an ending; name another")

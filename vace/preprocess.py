@@ -25,6 +25,7 @@ from vace.materials import (
     use_clips,
     use_frames,
 )
+from vace.media.clip import SelectedClip
 from vace.media.manifest import read_json
 from vace.runs import OutputFolder, Stages, draw_seed, finished, input_records, run_key, write_manifest
 from vace.tasks import Task, find_task, resolve_mode
@@ -121,6 +122,7 @@ def preprocess(
                 return prepared_in(Path(pre_save_dir), done)
         result, used = _selected(row, materials, parameters, select)
         with OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task) as out:
+            out.protect(inputs)
             _check_others(out.path, task)
             return _write(row, materials, result, settings, inputs, used, out, progress)
     finally:
@@ -168,6 +170,7 @@ def _selected(row: Task, materials: Materials, parameters: dict, select: Selecto
         match_sources(materials, (parameters["process_type_1"], parameters["process_type_2"]))
     if select is None:
         _even_out(materials)
+        _one_rate(materials)
         result = _annotate(row, materials, parameters)
         if materials.filler is not None:
             result.filler = materials.filler
@@ -188,6 +191,16 @@ def _selected(row: Task, materials: Materials, parameters: dict, select: Selecto
     if materials.filler is not None:
         result.filler = materials.filler
     return result, used
+
+
+def _one_rate(materials: Materials) -> None:
+    """Further clips at the rate of the first, with their own speed."""
+    clips = materials.arguments.get("clips", [])
+    for number, clip in enumerate(clips[1:], 1):
+        if abs(clip.fps - clips[0].fps) > 0.01 * clips[0].fps:
+            plan = plan_frames(clip.timestamps, clip.frame_count * 100, fps=clips[0].fps, name=clip.name)
+            log.info("%s: %s", clip.name, plan.describe())
+            clips[number] = SelectedClip(clip, plan.ids, plan.fps)
 
 
 def _even_out(materials: Materials) -> None:

@@ -26,6 +26,7 @@ from vace.media.manifest import file_record, read_json, sha256_file, write_json
 
 SCHEMA = "vace-manifest/1"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "av", "decord")
+PLACES = ("save_dir", "pre_save_dir", "save_file")  # where outputs go: no part of what they are
 FILE_FLAGS = ("video", "image", "mask", "src_video", "src_mask", "src_ref_images", "config")
 
 
@@ -45,13 +46,21 @@ class OutputFolder:
         self.path, self.flag, self.keep = Path(path or parent), flag, False
         self._made: list[Path] = []
         self._files: list[Path] = []
+        self._inputs: set[Path] = set()
+
+    def protect(self, inputs: Iterable[dict]) -> None:
+        """Never write over these: records of input files, as `input_records` gives them."""
+        self._inputs |= {Path(record["path"]).resolve() for record in inputs}
 
     def file(self, name: str | Path) -> Path:
         """The path of `name` in the folder (or `name` itself when it is absolute), to be removed if the run fails.
 
-        A file that was there before is not ours to remove.
+        A file that was there before is not ours to remove. Raises OutputError for an input's place, and where the
+        folder cannot be made.
         """
         path = self.path / name
+        if path.resolve() in self._inputs:
+            raise OutputError(f"{path}: is an input of this run and would be overwritten; choose another {self.flag}")
         self._make(path.parent)
         if not path.exists():
             self._files.append(path)
@@ -62,13 +71,20 @@ class OutputFolder:
             if self._given is None:
                 self._claim()
             self._make(self.path)
-            probe = self.path / f".vace-write-test-{os.getpid()}"
+            self.probe(self.path)
+        except (OSError, OutputError) as error:
+            self._clean()
+            raise (error if isinstance(error, OutputError) else self._refused(self.path, error)) from error
+        return self
+
+    def probe(self, folder: Path) -> None:
+        """Raise OutputError unless a file can be made in `folder`."""
+        probe = folder / f".vace-write-test-{os.getpid()}"
+        try:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            self._clean()
-            raise self._refused(self.path, error) from error
-        return self
+            raise self._refused(folder, error) from error
 
     def _claim(self) -> None:
         """Make parent/TIME; a counter goes behind it when another run has taken that name."""
@@ -189,7 +205,7 @@ def split_list(value: str | Sequence[str] | None, files: bool = False) -> list[s
         return []
     result = []
     for part in [value] if isinstance(value, (str, Path)) else value:
-        pieces = str(part).strip().split(",")
+        pieces = str(part).split(",")
         items = _joined_files(pieces) if files else [piece.strip() for piece in pieces]
         result += [item for item in items if item]
     return result
@@ -200,8 +216,9 @@ def _joined_files(pieces: list[str]) -> list[str]:
     names, start = [], 0
     while start < len(pieces):
         spans = range(len(pieces), start + 1, -1)
-        joined = ((end, ",".join(pieces[start:end]).strip()) for end in spans)
-        end, name = next(((e, n) for e, n in joined if Path(n).exists()), (start + 1, pieces[start].strip()))
+        joined = ((end, ",".join(pieces[start:end])) for end in (*spans, start + 1))
+        tries = ((end, name) for end, text in joined for name in (text, text.strip()))
+        end, name = next(((e, n) for e, n in tries if n and Path(n).exists()), (start + 1, pieces[start].strip()))
         names.append(_located(name))
         start = end
     return names
@@ -209,6 +226,8 @@ def _joined_files(pieces: list[str]) -> list[str]:
 
 def _located(name: str) -> str:
     """`name`, or the example file of that name inside the installed package, so that recipes work outside a clone."""
+    if name.startswith("~") and not Path(name).exists():
+        return str(Path(name).expanduser())
     if name.startswith("assets/") and not Path(name).exists():
         packaged = Path(__file__).parent / name
         if packaged.exists():
@@ -218,7 +237,7 @@ def _located(name: str) -> str:
 
 def run_key(command: str, parameters: dict, inputs: list[dict]) -> str:
     """What a stage's outcome depends on, as one hash: the verb, its parameters and its inputs' contents."""
-    settings = {k: v for k, v in parameters.items() if k not in (*FILE_FLAGS, "pre_save_dir", "save_dir", "save_file")}
+    settings = {k: v for k, v in parameters.items() if k not in (*FILE_FLAGS, *PLACES)}
     content = {"vace": __version__, "command": command, "parameters": settings}
     content["inputs"] = [[record["flag"], record["sha256"]] for record in inputs]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -254,7 +273,7 @@ def finished(folder: Path, key: str) -> dict | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if manifest.get("key") != key or manifest.get("interrupted"):
+    if not isinstance(manifest, dict) or manifest.get("key") != key or manifest.get("interrupted"):
         return None
     return manifest if all(is_intact(folder, record) for record in manifest["outputs"]) else None
 
@@ -286,6 +305,8 @@ def public_recipe(manifest: dict) -> str:
         name: bare(value) if name in FILE_FLAGS or name.endswith("_dir") or name in ("ckpt_dir", "save_file") else value
         for name, value in manifest["parameters"].items()
     }
+    for place in PLACES:  # two runs of one command differ in nothing else
+        parameters.pop(place, None)
     recipe = {key: manifest[key] for key in ("schema", "command", "seed", "versions", "model") if key in manifest}
     recipe["parameters"] = parameters
     recipe["inputs"] = [{k: v for k, v in record.items() if k != "path"} for record in manifest["inputs"]]

@@ -107,6 +107,7 @@ def resolve_settings(prompt: str | None, given: Mapping[str, object], model_defa
         check_positive(name, values[name])
     check_number("context_scale", values["context_scale"], 0)
     check_frame_num(values["frame_num"])
+    values["sampler"] = str(values["sampler"]).lower()
     for name, known in CHOICES.items():
         if values[name] not in known:
             raise InputError(f"--{name} {values[name]}: unknown; {nearest(str(values[name]), known)}")

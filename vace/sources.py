@@ -104,9 +104,10 @@ def read_hints(video: Path) -> dict:
         return {}
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         return {}
-    for record in manifest["outputs"]:
-        if record["role"] == "src_video" and record["name"] == video.name:
-            if record["sha256"] != sha256_file(video):
+    outputs = manifest.get("outputs")
+    for record in outputs if isinstance(outputs, list) else []:
+        if record.get("role") == "src_video" and record.get("name") == video.name:
+            if record.get("sha256") != sha256_file(video):
                 log.warning("%s is not the file its manifest describes any more: taken as raw footage", video)
                 return {}
             return {key: manifest[key] for key in ("time", "under_mask", "filler") if key in manifest}

@@ -135,6 +135,10 @@ CASES = {
          "--size", "96x64"),
         ["narrow.mp4", "32x1024"],
     ),
+    "empty checkpoint": (("wan", "--ckpt_dir", "", "--prompt", "x"), ["--ckpt_dir", "empty"]),
+    "empty video": (("pipeline", "--task", "gray", "--video", "", "--prompt", "x"), ["--video", "empty"]),
+    "empty folder name": ((*WAN, "--save_dir", ""), ["--save_dir", "empty"]),
+    "noise device": ((*WAN, "--noise_device", "moon"), ["--noise_device", "moon"]),
     "no run to resume": (("pipeline", "--resume", "nowhere"), ["--resume", "nowhere"]),
 }  # fmt: skip
 

@@ -153,7 +153,7 @@ DAMAGE = {
     ),
     "settings the class refuses": (
         put("config.json", json.dumps({**transformer_settings(), "qk_norm": {}, "patch_size": [1, "x", 2]}).encode()),
-        ["its settings do not make a transformer"],
+        ["its settings make no sense"],
     ),
     "missing tensors": (
         edit(WEIGHTS, lambda tensors: [tensors.pop(f"blocks.{i}.ffn.0.bias") for i in range(4)]),

@@ -95,6 +95,8 @@ def open_checkpoint(folder: Path, settings: Path | None = None) -> Checkpoint:
 
     Raises MissingWeights when parts are absent (all of them named), CheckpointError for damaged json or shards.
     """
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        raise CheckpointError(f"{folder}: cannot be read; check its permissions")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: a file; --ckpt_dir takes the folder that holds the whole model")
     layout = "diffusers" if (folder / "transformer").is_dir() else "wan"
@@ -105,6 +107,10 @@ def open_checkpoint(folder: Path, settings: Path | None = None) -> Checkpoint:
     if absent:
         raise MissingWeights(f"{folder}: incomplete, no {', no '.join(absent)}; {_advice(folder)}")
     defaults = read_json(folder / "vace.json") if (folder / "vace.json").is_file() else {}
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(defaults.get("name") or "model")):  # it becomes a folder's name
+        raise CheckpointError(
+            f"{folder / 'vace.json'}: its name is no plain name; letters, digits, '.', '-' and '_' are"
+        )
     transformer, text_encoder, vae, tokenizer = parts.values()
     return Checkpoint(
         path=folder,

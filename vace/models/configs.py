@@ -73,12 +73,26 @@ def vae_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -> dict[s
     config = {**_vae_from_shapes(shapes, source), **{key: stated[key] for key in _VAE_SETTINGS if key in stated}}
     if config.get("is_residual") or config.get("patch_size"):
         raise CheckpointError(f"{source}: a Wan2.2 VAE; VACE needs the Wan2.1 VAE")
+    for key in ("latents_mean", "latents_std"):
+        if config.get(key) is None:
+            config.pop(key, None)
+        elif not _are_numbers(config[key], config["z_dim"], above=0 if key == "latents_std" else None):
+            raise CheckpointError(f"{source}: its {key} is no list of {config['z_dim']} usable numbers")
     if config["z_dim"] != _VAE_LATENT_CHANNELS and "latents_mean" not in config:
         raise CheckpointError(
             f"{source}: {config['z_dim']} latent channels without latents_mean and latents_std; "
             "give them in vae/config.json"
         )
     return config
+
+
+def _are_numbers(values: Any, count: int, above: float | None = None) -> bool:
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == count
+        and all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+        and (above is None or min(values) > above)
+    )
 
 
 def text_config(shapes: Shapes, stated: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -162,6 +176,9 @@ def _check_settings(config: Mapping[str, Any], source: str) -> None:
     layers = config["vace_layers"]
     if not isinstance(layers, (list, tuple)) or not layers or not all(isinstance(layer, int) for layer in layers):
         wrong.append("vace_layers")
+    patch = config.get("patch_size", (1, 2, 2))
+    if not isinstance(patch, (list, tuple)) or len(patch) != 3 or not all(isinstance(n, int) and n > 0 for n in patch):
+        wrong.append("patch_size")
     if wrong:
         values = ", ".join(f"{key} = {config[key]!r}" for key in wrong)
         raise CheckpointError(f"{source}: its settings make no sense: {values}")

@@ -20,12 +20,12 @@ DTYPES = {
 }
 
 
-def pick_device(name: str | torch.device = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto", flag: str = "--device") -> torch.device:
     """The device called `name`: 'auto' (the first CUDA device, else the CPU), 'cpu', 'cuda' or 'cuda:n'.
 
-    Raises DeviceError, naming what there is, for a device this machine does not have.
+    flag: which one it was given with. Raises DeviceError, naming what there is, for a device this machine lacks.
     """
-    text = str(name)
+    text = str(name).lower()
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if text == "auto":
         return torch.device("cuda:0" if count else "cpu")
@@ -33,7 +33,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("cpu")
     kind, _, number = text.partition(":")
     if kind != "cuda" or not (number.isdecimal() or text == "cuda"):
-        raise DeviceError(f"--device {text}: unknown device; give auto, cpu, cuda or cuda:0, cuda:1 ...")
+        raise DeviceError(f"{flag} {text}: unknown device; give auto, cpu, cuda or cuda:0, cuda:1 ...")
     index = int(number or 0)
     if index >= count:
         found = f"it has cuda:0 to cuda:{count - 1}" if count else "torch sees no CUDA device"

@@ -95,6 +95,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, Shape]:
+    """`_read_header`, with files that cannot be opened told like damaged ones."""
+    try:
+        return _read_header(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from error
+
+
+def _read_header(path: Path) -> dict[str, Shape]:
     """Tensor names and shapes of one safetensors file, from its header; the file's size is checked against it.
 
     The layout is 8 bytes of header length (little endian), the header as JSON, then the tensors' bytes.
@@ -113,9 +123,12 @@ def read_header(path: Path) -> dict[str, Shape]:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
         shapes = {key: tuple(int(n) for n in entry["shape"]) for key, entry in entries.items()}
+        whole = [key for key, entry in entries.items() if not str(entry["dtype"]).startswith(("F", "BF"))]
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path}: not a safetensors file (its header is damaged); download it again") from error
+    if whole:
+        raise CheckpointError(f"{path}: {len(whole)} tensors are no floating-point numbers ({_some(whole)})")
     if end != size - 8 - length:
         state = "truncated" if end > size - 8 - length else "too long"
         raise CheckpointError(
@@ -165,6 +178,9 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     try:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise CheckpointError(f"{path}: a git-lfs pointer, not the weights; run 'git lfs pull' there")
         mapped = zipfile.is_zipfile(path)
         table = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
@@ -172,7 +188,8 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path}: truncated, or not a table of tensors that loads safely ({reason}); download it again"
         ) from error
-    if not isinstance(table, dict) or not all(isinstance(value, torch.Tensor) for value in table.values()):
+    kinds = table.items() if isinstance(table, dict) else [(None, None)]
+    if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in kinds):
         raise CheckpointError(f"{path}: holds something other than a flat table of tensors")
     return table
 

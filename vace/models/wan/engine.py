@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vace.conditioning.context import encode_context, trim_refs
-from vace.errors import InputError
+from vace.errors import CheckpointError, InputError
 from vace.models import text
 from vace.models.checkpoints import Checkpoint
 from vace.models.devices import pick_device, pick_dtype
@@ -43,10 +43,38 @@ def load_engine(
     Raises CheckpointError, DeviceError or InputError.
     """
     where = pick_device(device)
-    parts = {name: read_part(checkpoint, name) for name in COMPONENTS}
-    check_parts(parts)
-    tokenizer = text.load_tokenizer(checkpoint.tokenizer)
+    parts, tokenizer = check_checkpoint(checkpoint)
     return WanEngine(parts, tokenizer, where, pick_dtype(dtype, where), offload_model, t5_cpu)
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> tuple[dict[str, Part], Any]:
+    """The parts and the tokenizer, every file checked by name and shape, no weights read.
+
+    Raises one CheckpointError that names all parts that cannot be used.
+    """
+    parts: dict[str, Part] = {}
+    problems: list[CheckpointError] = []
+    for name in COMPONENTS:
+        try:
+            parts[name] = read_part(checkpoint, name)
+        except CheckpointError as error:
+            problems.append(error)
+    tokenizer = None
+    try:
+        tokenizer = text.load_tokenizer(checkpoint.tokenizer)
+    except CheckpointError as error:
+        problems.append(error)
+    if problems:
+        raise CheckpointError("; ".join(str(error) for error in problems)) from problems[0]
+    check_parts(parts)
+    known = parts["text_encoder"].config["vocab_size"]
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= known:
+        raise CheckpointError(
+            f"{checkpoint.tokenizer}: a tokenizer of {highest + 1} tokens, the text encoder knows {known}; "
+            "these files are of two models"
+        )
+    return parts, tokenizer
 
 
 class WanEngine:

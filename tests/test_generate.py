@@ -256,6 +256,20 @@ def test_weights_that_give_nonsense_make_no_video(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_wrong_defaults_of_a_checkpoint_are_told_as_its_own(tmp_path):
+    import shutil
+
+    from vace.errors import CheckpointError
+    from vace.models.checkpoints import tiny_folder
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder(), folder)
+    defaults = json.loads((folder / "vace.json").read_text())
+    (folder / "vace.json").write_text(json.dumps(defaults | {"shift": -1}))
+    with pytest.raises(CheckpointError, match="vace.json"):
+        generate("a cat", ckpt_dir=str(folder), progress=False)
+
+
 class TestPipeline:
     @pytest.mark.parametrize("given", [{"save_file": "out.txt"}, {"src_ref_images": "nowhere.png"}])
     def test_the_second_stage_is_checked_before_the_first(self, given, media, tmp_path):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vace.errors import CheckpointError
+from vace.errors import CheckpointError, InputError
 from vace.media.manifest import read_json
 from vace.places import KINDS_OF, Places, plan_line
 from vace.runs import (
@@ -97,6 +97,10 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
         given.get("ckpt_dir"), given.get("model_name"),
         no_download=bool(given.get("no_download")), config=given.get("config"),
     )  # fmt: skip
+    try:
+        resolve_settings(prompt, {}, checkpoint.defaults)
+    except InputError as error:  # the flags were right: it is the checkpoint's own default that is wrong
+        raise CheckpointError(f"{checkpoint.path / 'vace.json'}: its defaults do not hold: {error}") from error
     settings = resolve_settings(prompt, given, checkpoint.defaults)
     from vace.models.devices import pick_device, pick_dtype
 

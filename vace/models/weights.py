@@ -185,6 +185,8 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
         table = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        if isinstance(error, (pickle.UnpicklingError, KeyError)):  # torch's own words are advice to its callers
+            reason = "it is no pickled table, or holds more than tensors"
         raise CheckpointError(
             f"{path}: truncated, or not a table of tensors that loads safely ({reason}); download it again"
         ) from error

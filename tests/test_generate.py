@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import pytest
+from media_io import frames_of
 
 from vace.generate import generate
 from vace.media.manifest import read_comment
@@ -20,11 +21,6 @@ TINY = {"ckpt_dir": "tiny", "size": "96x64", "steps": 2, "progress": False, "dev
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def frames_of(path) -> np.ndarray:
-    with VideoReader(path) as reader:
-        return np.concatenate(list(reader.chunks()))
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +184,34 @@ def test_resume_makes_only_the_videos_that_are_missing(monkeypatch, tmp_path):
     assert calls == [3, 4, 4, 5]
     assert [path.name for path in made.out_videos] == ["out_video.mp4", "out_video_1.mp4", "out_video_2.mp4"]
     assert not (tmp_path / "out/job.json").exists()
+
+
+@pytest.mark.parametrize("through", ["generate", "pipeline"])
+def test_a_finished_video_survives_a_failure_after_it(through, monkeypatch, tmp_path):
+    """Whatever happens to the second video, the first one stays, with a manifest that says it is not all."""
+    from vace.errors import OutputError
+    from vace.models.wan.engine import WanEngine
+
+    real, calls = WanEngine.denoise, []
+
+    def failing(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OutputError("the disk is full")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(WanEngine, "denoise", failing)
+    given = {"frame_num": 5, "num_videos": 2, "save_dir": tmp_path / "out", **TINY}
+    with pytest.raises(OutputError):
+        generate("a cat", **given) if through == "generate" else pipeline("txt2vid", "a cat", **given)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "out_video.mp4"]
+    assert len(frames_of(tmp_path / "out/out_video.mp4")) == 5
+
+
+def test_prepared_frames_enter_one_to_one_under_any_policy(media):
+    first = preprocess("firstclip", video=f"{media}/clip.mp4", clip_frames=3, expand_num=5, progress=False)
+    made = generate("a cat", src_video=first.src_video, src_mask=first.src_mask, frame_policy="uniform", **TINY)
+    assert (frames_of(made.src_mask)[:, 0, 0, 0] == [0] * 3 + [255] * 5).all()
 
 
 def test_places_are_checked_before_the_work(tmp_path, monkeypatch, media):

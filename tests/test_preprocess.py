@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from media_io import frames_of
 
 from vace.errors import InputError
 from vace.media.image import read_image
@@ -17,11 +18,6 @@ from vace.tasks import TASKS
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def frames_of(path) -> np.ndarray:
-    with VideoReader(path) as reader:
-        return np.concatenate(list(reader.chunks()))
 
 
 def materials(media, task, mode) -> dict:

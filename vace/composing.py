@@ -6,7 +6,7 @@ import logging
 
 from vace.annotators.composition import EXTENSION, process_group
 from vace.conditioning.frames import MODEL_FPS
-from vace.conditioning.plan import plan_frames
+from vace.conditioning.plan import plan_whole
 from vace.errors import InputError
 from vace.materials import Materials
 from vace.media.clip import SelectedClip
@@ -35,7 +35,7 @@ def match_sources(materials: Materials, types: tuple[str, str]) -> None:
             raise InputError(f"--src_mask {mask.name}: {counts}; give one mask frame per video frame, or one picture")
         if made or abs(clip.fps - rate) <= SAME_RATE * rate:
             continue
-        plan = plan_frames(clip.timestamps, clip.frame_count * 100, fps=rate, name=clip.name)
+        plan = plan_whole(clip.timestamps, rate, clip.name)
         log.info("%s: %s", clip.name, plan.describe())
         arguments[f"frames_{number}"] = SelectedClip(clip, plan.ids, rate)
         if mask is not None and mask.frame_count == clip.frame_count > 1:

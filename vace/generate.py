@@ -19,6 +19,8 @@ from vace.runs import (
     full_paths,
     input_records,
     is_intact,
+    outputs_by_role,
+    paths_by_flag,
     public_recipe,
     remove_stale,
     run_key,
@@ -59,9 +61,7 @@ class Generated:
 
 def generated_in(folder: Path, manifest: dict) -> Generated:
     """The `Generated` that a manifest in `folder` describes."""
-    named: dict[str, list[Path]] = {}
-    for record in manifest["outputs"]:
-        named.setdefault(record["role"], []).append(folder / record["name"])
+    named = outputs_by_role(folder, manifest)
     first = {role: paths[0] for role, paths in named.items()}
     return Generated(
         folder, manifest, named["out_video"], first.get("src_video"), first.get("src_mask"),
@@ -76,6 +76,7 @@ class Job:
     checkpoint: object
     settings: Settings
     given: dict
+    checked: tuple  # the checkpoint's parts and tokenizer, as `check_checkpoint` gives them
 
     def parameters(self) -> dict:
         model = {name: self.given.get(name) for name in ("ckpt_dir", "model_name", "config", "no_download")}
@@ -108,8 +109,7 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
     pick_device(settings.noise_device, "--noise_device")
     from vace.models.wan.engine import check_checkpoint
 
-    check_checkpoint(checkpoint)
-    return Job(checkpoint, settings, given)
+    return Job(checkpoint, settings, given, check_checkpoint(checkpoint))
 
 
 def generate(
@@ -185,7 +185,9 @@ class _Run:
         self.places.check_space(kept)
         log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
         with self._stage("load"):
-            engine = load_engine(self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu)
+            engine = load_engine(
+                self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, self.job.checked
+            )
         with self._stage("read sources"):
             frames, mask, refs = read_tensors(self.sources, self.shape, settings)
         with self._stage("encode prompt"):
@@ -200,8 +202,8 @@ class _Run:
                 self._make_video(engine, count, context, cond, uncond, len(refs))
         except BaseException:  # whatever happened, a video that is finished stays
             if any(record["role"] == "out_video" for record in self.outputs):
-                self._finish(interrupted=True)
                 self.out.keep = True
+                self._finish(interrupted=True)
             raise
         return self._finish()
 
@@ -237,7 +239,7 @@ class _Run:
                 "try --dtype float32, or get the weights again"
             )
         with self._stage(f"decode {count}" if count else "decode"):
-            path = self.places.path(count)
+            path = self.out.file(self.places.path(count))
             with self._result_writer(path, seed) as writer:
                 left = self.shape.count
                 for chunk in engine.decode_chunks(latents, refs):
@@ -320,10 +322,7 @@ class _Run:
 
 def _parameters(job: Job, inputs: list[dict]) -> dict:
     """The flags that would make this again, files with their full paths."""
-    files: dict[str, list[str]] = {}
-    for record in inputs:
-        files.setdefault(record["flag"], []).append(record["path"])
-    return full_paths(job.parameters() | files)
+    return full_paths(job.parameters()) | paths_by_flag(inputs)
 
 
 def _is_named(manifest: dict, save_file) -> bool:

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 
 from vace.annotators.base import Result
-from vace.conditioning.frames import padded_count
-from vace.conditioning.plan import LEAST_FILLER, FramePlan, plan_frames
+from vace.conditioning.frames import MODEL_FPS, padded_count
+from vace.conditioning.plan import LEAST_FILLER, FramePlan, plan_frames, plan_whole
 from vace.conditioning.sizes import fit_area, source_frames
 from vace.errors import InputError
 from vace.flags import flags_for
@@ -75,7 +75,7 @@ class ModelFrames:
 
     def clips(self, clips: list, clip_frames: int | None, expand_num: int) -> tuple[list[FramePlan], int | None]:
         """Plans at the model's rate for clips that are kept, and how many frames of each to keep (None: all)."""
-        plans = [plan_frames(clip.timestamps, clip.frame_count * 100, name=clip.name) for clip in clips]
+        plans = [plan_whole(clip.timestamps, MODEL_FPS, clip.name) for clip in clips]
         if clip_frames is None:
             limit = self.limit(clips[0].width, clips[0].height, clips[0].name)
             kept = sum(plan.count for plan in plans)

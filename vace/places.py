@@ -37,7 +37,7 @@ class Places:
         name = Path(self.save_file) if self.save_file else Path("out_video" + ("" if self.kind == "png" else ".mp4"))
         if count:
             name = name.with_name(f"{name.stem}_{count}{name.suffix}")
-        return self.out.file(name.absolute() if self.save_file else name)
+        return self.out.place(name.absolute() if self.save_file else name)
 
     def check_paths(self, kept: Sequence[bool]) -> None:
         """Raise, before hours of work, where a result could not be written after them. kept: finished earlier."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from vace.annotators.base import Result
 from vace.conditioning.frames import check_frame_num
-from vace.conditioning.plan import plan_frames
+from vace.conditioning.plan import plan_whole
 from vace.errors import InputError
 from vace.materials import (
     Materials,
@@ -27,7 +27,17 @@ from vace.materials import (
 )
 from vace.media.clip import SelectedClip
 from vace.media.manifest import read_json
-from vace.runs import OutputFolder, Stages, draw_seed, finished, input_records, run_key, write_manifest
+from vace.runs import (
+    OutputFolder,
+    Stages,
+    draw_seed,
+    finished,
+    input_records,
+    outputs_by_role,
+    paths_by_flag,
+    run_key,
+    write_manifest,
+)
 from vace.tasks import Task, find_task, resolve_mode
 
 log = logging.getLogger("vace")
@@ -65,9 +75,7 @@ class Prepared:
 
 def prepared_in(folder: Path, manifest: dict) -> Prepared:
     """The `Prepared` that a manifest in `folder` describes."""
-    named: dict[str, list[Path]] = {}
-    for record in manifest["outputs"]:
-        named.setdefault(record["role"], []).append(folder / record["name"])
+    named = outputs_by_role(folder, manifest)
     first = {role: paths[0] for role, paths in named.items()}
     return Prepared(folder, manifest, first.get("src_video"), first.get("src_mask"), named.get("src_ref_images", []))
 
@@ -114,7 +122,7 @@ def preprocess(
     materials = open_materials(row, mode, settings, allow_truncated=allow_truncated)
     try:
         inputs = input_records(materials.files)
-        settings |= _paths(inputs)
+        settings |= paths_by_flag(inputs)
         if resume and pre_save_dir:
             done = finished(Path(pre_save_dir), run_key("preprocess", settings, inputs))
             if done is not None:
@@ -153,14 +161,6 @@ def _check_others(folder: Path, task: str) -> None:
         raise InputError(f"--pre_save_dir {folder}: holds the files of task {other}; give each task its own folder")
 
 
-def _paths(inputs: list[dict]) -> dict:
-    """The inputs by flag with full paths, so that the run can be repeated from any folder."""
-    paths: dict[str, list[str]] = {}
-    for record in inputs:
-        paths.setdefault(record["flag"], []).append(record["path"])
-    return {flag: found if len(found) > 1 else found[0] for flag, found in paths.items()}
-
-
 def _selected(row: Task, materials: Materials, parameters: dict, select: Selector | None) -> tuple[Result, dict]:
     """The annotator's result for the frames that will be used, and the parameters that were chosen for that."""
     used: dict = {}
@@ -171,10 +171,7 @@ def _selected(row: Task, materials: Materials, parameters: dict, select: Selecto
     if select is None:
         _even_out(materials)
         _one_rate(materials)
-        result = _annotate(row, materials, parameters)
-        if materials.filler is not None:
-            result.filler = materials.filler
-        return result, used
+        return _annotate(row, materials, parameters), used
     wanted = parameters.get("expand_num", DEFAULT_EXPAND)
     if "clips" in materials.arguments:
         plans, keep = select.clips(materials.arguments["clips"], parameters.get("clip_frames"), wanted)
@@ -188,8 +185,6 @@ def _selected(row: Task, materials: Materials, parameters: dict, select: Selecto
     if "expand_num" in row.params and result.chunks is not None:
         used["expand_num"] = select.expand_num(result, wanted)
         result = _annotate(row, materials, parameters | used)
-    if materials.filler is not None:
-        result.filler = materials.filler
     return result, used
 
 
@@ -198,7 +193,7 @@ def _one_rate(materials: Materials) -> None:
     clips = materials.arguments.get("clips", [])
     for number, clip in enumerate(clips[1:], 1):
         if abs(clip.fps - clips[0].fps) > 0.01 * clips[0].fps:
-            plan = plan_frames(clip.timestamps, clip.frame_count * 100, fps=clips[0].fps, name=clip.name)
+            plan = plan_whole(clip.timestamps, clips[0].fps, clip.name)
             log.info("%s: %s", clip.name, plan.describe())
             clips[number] = SelectedClip(clip, plan.ids, plan.fps)
 
@@ -213,7 +208,7 @@ def _even_out(materials: Materials) -> None:
     if longest <= UNEVEN * shortest:
         return
     fps = float(min(round(1 / shortest, 3), FASTEST))
-    plan = plan_frames(stamps, len(stamps) * 1000, fps=fps, name=materials.source.name)
+    plan = plan_whole(stamps, fps, materials.source.name)
     log.info("variable frame rate: %s", plan.describe())
     use_frames(materials, plan)
     materials.selected = False
@@ -236,6 +231,8 @@ def _annotate(row: Task, materials: Materials, parameters: dict):
     augment = {name: parameters.pop(name, None) for name in ("maskaug_mode", "maskaug_ratio")}
     seed = parameters["seed"] if row.annotator in DRAWING else parameters.pop("seed", DEFAULT_SEED)
     result = annotator(**materials.arguments, **parameters)
+    if materials.filler is not None:
+        result.filler = materials.filler
     if augmenter(**augment, seed=seed) is not None and result.has_masks:
         fill = row.filler if row.under_mask == "neutral" else None
         result.chunks = augmented(result.chunks, **augment, seed=seed, fill=fill)
@@ -305,7 +302,7 @@ def _write_video(row: Task, materials, result, settings: dict, fps: float, out: 
     with ExitStack() as stack:
         writers = {}
         for role, path in paths.items():
-            sound = _sound(row, materials, result, settings, fps) if role == "src_video" else None
+            sound = _sound(materials, fps) if role == "src_video" else None
             form = "preview" if role == "preview" else kind
             writers[role] = stack.enter_context(VideoWriter(path, fps, kind=form, audio_from=sound))
         any_white = not result.has_masks
@@ -320,7 +317,7 @@ def _write_video(row: Task, materials, result, settings: dict, fps: float, out: 
     return [_record(role, path, fps, shape) for role, path in paths.items()]
 
 
-def _sound(row: Task, materials: Materials, result, settings: dict, fps: float) -> tuple[Path, float, float] | None:
+def _sound(materials: Materials, fps: float) -> tuple[Path, float, float] | None:
     """Where the sound comes from: the footage, where the result runs in its time."""
     source = materials.source
     if source is None or not source.has_audio or abs(fps - materials.clip.fps) > 0.01 * fps:

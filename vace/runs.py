@@ -53,17 +53,21 @@ class OutputFolder:
         self._inputs |= {Path(record["path"]).resolve() for record in inputs}
 
     def file(self, name: str | Path) -> Path:
-        """The path of `name` in the folder (or `name` itself when it is absolute), to be removed if the run fails.
+        """`place`, for a file about to be written: it is removed if the run fails, unless it was there before."""
+        path = self.place(name)
+        if not path.exists():
+            self._files.append(path)
+        return path
 
-        A file that was there before is not ours to remove. Raises OutputError for an input's place, and where the
-        folder cannot be made.
+    def place(self, name: str | Path) -> Path:
+        """The path of `name` in the folder (or `name` itself when it is absolute), its own folder made.
+
+        Raises OutputError for an input's place, and where the folder cannot be made.
         """
         path = self.path / name
         if path.resolve() in self._inputs:
             raise OutputError(f"{path}: is an input of this run and would be overwritten; choose another {self.flag}")
         self._make(path.parent)
-        if not path.exists():
-            self._files.append(path)
         return path
 
     def __enter__(self) -> OutputFolder:
@@ -281,7 +285,23 @@ def finished(folder: Path, key: str) -> dict | None:
 def is_intact(folder: Path, record: dict) -> bool:
     """Whether an output is still what its record says."""
     output = folder / record["name"]
-    return output.exists() and (output.is_dir() or sha256_file(output) == record["sha256"])
+    return output.exists() and input_records([("", output)])[0]["sha256"] == record["sha256"]
+
+
+def outputs_by_role(folder: Path, manifest: dict) -> dict[str, list[Path]]:
+    """The files a manifest in `folder` lists, by their role."""
+    named: dict[str, list[Path]] = {}
+    for record in manifest["outputs"]:
+        named.setdefault(record["role"], []).append(folder / record["name"])
+    return named
+
+
+def paths_by_flag(inputs: list[dict]) -> dict[str, str | list[str]]:
+    """The inputs' full paths by flag, so that the run can be repeated from any folder: one alone, several as a list."""
+    paths: dict[str, list[str]] = {}
+    for record in inputs:
+        paths.setdefault(record["flag"], []).append(record["path"])
+    return {flag: found if len(found) > 1 else found[0] for flag, found in paths.items()}
 
 
 def remove_stale(folder: Path, manifest: dict | None, outputs: list[dict]) -> None:
@@ -310,4 +330,5 @@ def public_recipe(manifest: dict) -> str:
     recipe = {key: manifest[key] for key in ("schema", "command", "seed", "versions", "model") if key in manifest}
     recipe["parameters"] = parameters
     recipe["inputs"] = [{k: v for k, v in record.items() if k != "path"} for record in manifest["inputs"]]
-    return json.dumps(recipe, ensure_ascii=False)
+    text = json.dumps(recipe, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text

@@ -123,7 +123,7 @@ def plan_shape(sources: Sources, settings: Settings) -> Shape:
         return Shape(area.width, area.height, settings.frame_num, settings.frame_num, tokens, 16.0)
     clip, hints = sources.video, sources.hints
     width, height = fit_area(clip.width, clip.height, area.area, name=clip.name)
-    exact = hints.get("time") == "model" and settings.frame_policy == "auto"
+    exact = hints.get("time") == "model"  # --frame_policy is for raw footage
     plan = plan_frames(
         clip.timestamps,
         source_frames(clip.width, clip.height, area, name=clip.name),

@@ -117,3 +117,11 @@ def test_a_still_without_a_duration_is_one_frame():
     plan = plan_frames(np.zeros((1, 2), dtype=np.float32), 81)
     assert (plan.ids, plan.model_count) == ((0,), 1)
     assert plan.describe().startswith("1 frame at 16 fps")
+
+
+def test_a_slide_show_is_resampled_whole():
+    """Two pictures of ten seconds each, at the model's rate: 320 frames, none trimmed."""
+    from vace.conditioning.plan import plan_whole
+
+    plan = plan_whole(np.array([[0, 10], [10, 20]], np.float32), 16.0)
+    assert plan.ids == (0,) * 160 + (1,) * 160 and plan.trimmed == 0

@@ -6,7 +6,7 @@ Letters: T frames, H and W source pixels, h and w model pixels. Source pixels ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -72,27 +72,13 @@ def video_from_chunks(chunks: Iterable[np.ndarray], width: int, height: int, cou
     The last frame is repeated up to `count`; nothing is read beyond it. Raises InputError where no frame comes.
     """
     video = torch.empty(3, count, height, width, dtype=torch.float32)
-    filled = 0
-    for chunk in chunks:
-        part = to_model_space(resize_crop(chunk[: count - filled], width, height))
-        video[:, filled : filled + part.shape[1]] = part
-        filled += part.shape[1]
-        if filled == count:
-            return video
-    return _repeat_last(video, filled, "src_video")
+    return _fill(video, chunks, lambda chunk: to_model_space(resize_crop(chunk, width, height)), "src_video")
 
 
 def mask_from_chunks(chunks: Iterable[np.ndarray], width: int, height: int, count: int) -> torch.Tensor:
     """`video_from_chunks` for masks: uint8 [t,H,W] -> float32 [1,count,h,w] in 0..1; a still mask serves all frames."""
     mask = torch.empty(1, count, height, width, dtype=torch.float32)
-    filled = 0
-    for chunk in chunks:
-        part = mask_to_unit(resize_crop_mask(chunk[: count - filled], width, height))
-        mask[:, filled : filled + part.shape[1]] = part
-        filled += part.shape[1]
-        if filled == count:
-            return mask
-    return _repeat_last(mask, filled, "src_mask")
+    return _fill(mask, chunks, lambda chunk: mask_to_unit(resize_crop_mask(chunk, width, height)), "src_mask")
 
 
 def letterbox(image: np.ndarray, width: int, height: int) -> torch.Tensor:
@@ -117,7 +103,17 @@ def letterbox(image: np.ndarray, width: int, height: int) -> torch.Tensor:
     return canvas
 
 
-def _repeat_last(video: torch.Tensor, filled: int, name: str) -> torch.Tensor:
+def _fill(
+    video: torch.Tensor, chunks: Iterable[np.ndarray], convert: Callable[[np.ndarray], torch.Tensor], name: str
+) -> torch.Tensor:
+    """`video` [C,count,h,w] filled with converted chunks, its end with the last frame; `name` for the error."""
+    filled, count = 0, video.shape[1]
+    for chunk in chunks:
+        part = convert(chunk[: count - filled])
+        video[:, filled : filled + part.shape[1]] = part
+        filled += part.shape[1]
+        if filled == count:
+            return video
     if filled == 0:
         raise InputError(f"{name} holds no frames: give one with at least one")
     video[:, filled:] = video[:, filled - 1 : filled]

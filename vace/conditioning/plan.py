@@ -23,6 +23,7 @@ POLICIES = {
     "uniform": "the whole clip spread over what fits",
     "exact": "frame by frame, for files prepared for the model",
 }
+NO_LIMIT = 2**40  # frames
 LEAST_FILLER = 4  # frames: one latent frame for the model to invent
 
 
@@ -150,6 +151,11 @@ def plan_frames(
         asked=frame_num,
         sound=_sound(policy, ids, fps, total, seconds),
     )
+
+
+def plan_whole(timestamps: np.ndarray, fps: float, name: str = "src_video") -> FramePlan:
+    """All of a clip at `fps` with its own speed, however many frames that makes. As `plan_frames` otherwise."""
+    return plan_frames(timestamps, NO_LIMIT, fps=fps, name=name)
 
 
 def _exact_ids(total: int, limit: int, filler: Sequence[tuple[int, int]], name: str) -> list[int]:

@@ -36,14 +36,15 @@ def load_engine(
     dtype: str | torch.dtype = "float32",
     offload_model: bool = False,
     t5_cpu: bool = False,
+    checked: tuple[dict[str, Part], Any] | None = None,
 ) -> WanEngine:
     """An engine for `checkpoint`, all its files checked by name and shape, no weights read yet.
 
     device: see pick_device. dtype: see pick_dtype; the VAE and the sampler work in float32 whatever it is.
-    Raises CheckpointError, DeviceError or InputError.
+    checked: what check_checkpoint gave before, to spare a second look. Raises CheckpointError, DeviceError, InputError.
     """
     where = pick_device(device)
-    parts, tokenizer = check_checkpoint(checkpoint)
+    parts, tokenizer = checked or check_checkpoint(checkpoint)
     return WanEngine(parts, tokenizer, where, pick_dtype(dtype, where), offload_model, t5_cpu)
 
 

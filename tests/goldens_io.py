@@ -34,6 +34,14 @@ def annotator_pack(stem: str) -> dict[str, dict]:
     return {case["id"]: resolve(case) for case in document["cases"]}
 
 
+def comparable_cases(stem: str) -> list[dict]:
+    """The cases of an annotator pack that have something to compare; there is at least one."""
+    found = [case for case in annotator_pack(stem).values() if "raises" not in case]
+    if not found:
+        raise LookupError(f"annotators/{stem}.json holds no case with an output")
+    return found
+
+
 def annotator_document(stem: str) -> dict:
     """The raw JSON of annotators/<stem>.json (its `doc`, tables ...)."""
     return json.loads((goldens_dir() / "annotators" / f"{stem}.json").read_text())

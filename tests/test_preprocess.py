@@ -279,8 +279,11 @@ def test_one_folder_holds_one_task(media, tmp_path):
 
 
 def test_what_is_not_used_is_told(media, caplog):
-    preprocess("gray", video=f"{media}/clip.mp4", mask=f"{media}/mask.png", direction="left", progress=False)
+    preprocess(
+        "gray", video=f"{media}/clip.mp4", mask=f"{media}/mask.png", direction="left", caption="a cat", progress=False
+    )
     assert "--mask is not used" in caplog.text and "--direction is not used" in caplog.text
+    assert "--caption is not used" in caplog.text
 
 
 def test_a_mask_without_white_is_told(media, caplog):

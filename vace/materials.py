@@ -67,7 +67,7 @@ def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated
 
 
 MATERIAL_FLAGS = ("video", "image", "mask", "bbox", "src_video", "src_mask")
-PARAMETER_FLAGS = tuple(dict.fromkeys(flag for task in TASKS.values() for flag in task.params))
+PARAMETER_FLAGS = tuple(dict.fromkeys(("caption", *(flag for task in TASKS.values() for flag in task.params))))
 
 
 def report_unused(task: Task, mode: str | None, given: dict, aside: tuple[str, ...] = ()) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from goldens_io import annotator_pack, equal_within
+from goldens_io import comparable_cases as cases
+from goldens_io import equal_within
 from parity_fixes import FIXES
 
 from vace import annotators
@@ -20,13 +21,6 @@ from vace.media.clip import ArrayClip
 
 pytestmark = pytest.mark.parity
 same = partial(equal_within, "drawn and copied annotator output")
-
-
-def cases(stem: str):
-    """The cases of a pack that have something to compare."""
-    found = [case for case in annotator_pack(stem).values() if "raises" not in case]
-    assert found, stem
-    return found
 
 
 def stored(frames) -> np.ndarray:

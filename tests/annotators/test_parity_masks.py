@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from goldens_io import annotator_pack, equal_within
+from goldens_io import comparable_cases as cases
 from parity_fixes import FIXES
 
 from vace import annotators
@@ -23,12 +24,6 @@ from vace.media.clip import ArrayClip
 
 pytestmark = pytest.mark.parity
 same = partial(equal_within, "drawn and copied annotator output")
-
-
-def cases(stem: str):
-    found = [case for case in annotator_pack(stem).values() if "raises" not in case]
-    assert found, stem
-    return found
 
 
 def pinned(config: dict | None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def prepared(media, tmp_path_factory):
 
 def test_text_alone(tmp_path):
     made = generate("a cat", frame_num=5, **TINY)
-    assert made.folder.parent.name == "vace-tiny" and made.folder.parent.parent.name == "results"
+    assert made.folder.parent == Path("results/vace-tiny")  # relative to where the command runs
+    assert sorted(made.folder.iterdir()) == [made.folder / "manifest.json", made.folder / "out_video.mp4"]
+    assert made.out_videos == [made.folder / "out_video.mp4"]
     video = frames_of(made.out_videos[0])
     assert video.shape == (5, 64, 96, 3)
     assert video.std() > 1  # not a flat gray

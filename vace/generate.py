@@ -239,7 +239,7 @@ class _Run:
                 "try --dtype float32, or get the weights again"
             )
         with self._stage(f"decode {count}" if count else "decode"):
-            path = self.out.file(self.places.path(count))
+            path = self.out.removed_on_failure(self.places.path(count))
             with self._result_writer(path, seed) as writer:
                 left = self.shape.count
                 for chunk in engine.decode_chunks(latents, refs):

@@ -54,7 +54,10 @@ class OutputFolder:
 
     def file(self, name: str | Path) -> Path:
         """`place`, for a file about to be written: it is removed if the run fails, unless it was there before."""
-        path = self.place(name)
+        return self.removed_on_failure(self.place(name))
+
+    def removed_on_failure(self, path: Path) -> Path:
+        """`path`, one of `place`, about to be written."""
         if not path.exists():
             self._files.append(path)
         return path

@@ -65,7 +65,7 @@ def preprocess(**given) -> dict:
     if given.pop("selection", None):
         raise InputError("--from: prepared by `vace pipeline` for its model; repeat it with `vace pipeline --from`")
     if "device" in given:
-        from vace.models.devices import pick_device
+        from vace.devices import pick_device
 
         pick_device(given.pop("device"))
     if not given.get("task"):

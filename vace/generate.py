@@ -103,7 +103,7 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
     except InputError as error:  # the flags were right: it is the checkpoint's own default that is wrong
         raise CheckpointError(f"{checkpoint.path / 'vace.json'}: its defaults do not hold: {error}") from error
     settings = resolve_settings(prompt, given, checkpoint.defaults)
-    from vace.models.devices import pick_device, pick_dtype
+    from vace.devices import pick_device, pick_dtype
 
     pick_dtype(settings.dtype, pick_device(settings.device))
     pick_device(settings.noise_device, "--noise_device")
@@ -145,7 +145,7 @@ def generate(
         if done is not None and _is_named(done, save_file):
             log.info("already made in %s", save_dir)
             return generated_in(Path(save_dir), done)
-        from vace.models.devices import toy_threads
+        from vace.devices import toy_threads
 
         default = Path("results") / job.checkpoint.name
         with OutputFolder(save_dir, "--save_dir", default) as out, toy_threads(job.checkpoint.is_toy):
@@ -174,7 +174,7 @@ class _Run:
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
 
     def run(self) -> Generated:
-        from vace.models.devices import pick_device, pick_dtype
+        from vace.devices import pick_device, pick_dtype
         from vace.models.wan.engine import load_engine
 
         settings = self.settings
@@ -220,7 +220,7 @@ class _Run:
 
     def _make_video(self, engine, count: int, context, cond, uncond, refs: int) -> None:
         from vace.conditioning.pixels import to_pixels
-        from vace.models.devices import pick_device
+        from vace.devices import pick_device
 
         settings, seed = self.settings, self.settings.seed + count
         kept = self._made_before(seed)

@@ -8,8 +8,9 @@ import shutil
 import pytest
 from wan_folders import write_original
 
+from vace import hub
 from vace.errors import CheckpointError, InputError, MissingWeights
-from vace.models import checkpoints, hub
+from vace.models import checkpoints
 from vace.models.checkpoints import MODELS, find_checkpoint, open_checkpoint, tiny_folder
 
 NAMES = [(name, repository.partition("/")[2]) for name, repositories in MODELS.items() for repository in repositories]

@@ -7,11 +7,13 @@ how much is alive at a time. Annotators never open or write files: the verbs do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+
+from vace.media.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,16 @@ class MaskClip(Protocol):
 
 class Annotator(Protocol):
     def __call__(self, **materials_and_params) -> Result: ...
+
+
+def redrawn(
+    frames: Clip | None, images: Sequence[np.ndarray] | None, draw: Callable[[np.ndarray], np.ndarray]
+) -> Result:
+    """`draw` (RGB uint8 [t,H,W,3] -> as many frames of the same size) over a clip, or over pictures one by one.
+
+    Exactly one of frames and images is given. An annotator for images is the same callable on one frame.
+    """
+    if frames is None:
+        return Result(images=[draw(image[None])[0] for image in images or []])
+    chunks = (Chunk(draw(chunk)) for chunk in frames.chunks())
+    return Result(chunks, frames.frame_count, frames.width, frames.height)

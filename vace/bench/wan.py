@@ -33,8 +33,8 @@ def run(
     """
     import torch
 
+    from vace.devices import pick_device, pick_dtype, toy_threads
     from vace.models.checkpoints import find_checkpoint
-    from vace.models.devices import pick_device, pick_dtype, toy_threads
     from vace.models.loading import build, check_parts
     from vace.models.parts import COMPONENTS, read_part
     from vace.models.wan.cost import token_count

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vace import hub
 from vace.errors import CheckpointError, InputError, MissingWeights, nearest
-from vace.models import hub
-from vace.models.weights import find_files, read_json
+from vace.weight_files import find_files, read_json
 
 TINY = "tiny"
 # The name a user says -> the hub repositories that hold it, the original layout first.

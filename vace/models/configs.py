@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vace.errors import CheckpointError
-from vace.models.weights import Shape
+from vace.weight_files import Shape
 
 Shapes = Mapping[str, Shape]
 

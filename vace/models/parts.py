@@ -9,7 +9,7 @@ from typing import Any
 from vace.models.checkpoints import Checkpoint, Component
 from vace.models.configs import text_config, transformer_config, vae_config
 from vace.models.keymaps import class_names
-from vace.models.weights import WeightFiles, open_weights, read_json
+from vace.weight_files import WeightFiles, open_weights, read_json
 
 COMPONENTS = ("transformer", "text_encoder", "vae")
 

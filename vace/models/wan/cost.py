@@ -12,7 +12,7 @@ from typing import Any
 
 from vace.models.checkpoints import Checkpoint
 from vace.models.parts import COMPONENTS, Part, read_part
-from vace.models.weights import PICKLED
+from vace.weight_files import PICKLED
 
 FLOAT32 = 4
 

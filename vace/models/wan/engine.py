@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from vace.conditioning.context import encode_context, trim_refs
+from vace.devices import pick_device, pick_dtype
 from vace.errors import CheckpointError, InputError
 from vace.models import text
 from vace.models.checkpoints import Checkpoint
-from vace.models.devices import pick_device, pick_dtype
 from vace.models.loading import build, check_parts
 from vace.models.parts import COMPONENTS, Part, read_part
 from vace.models.samplers import make_sampler

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 PICKLED = (".pth", ".pt", ".bin")
+WRAPPERS = ("state_dict", "model")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 _POINTER = b"version https://git-lfs"
 
@@ -190,6 +191,8 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path}: truncated, or not a table of tensors that loads safely ({reason}); download it again"
         ) from error
+    if isinstance(table, dict):  # training code wraps the table: {"model": {...}, ...}
+        table = next((table[key] for key in WRAPPERS if isinstance(table.get(key), dict)), table)
     kinds = table.items() if isinstance(table, dict) else [(None, None)]
     if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in kinds):
         raise CheckpointError(f"{path}: holds something other than a flat table of tensors")

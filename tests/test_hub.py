@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from vace import hub
 from vace.errors import MissingWeights
-from vace.models import hub
 
 FILES = {
     "config.json": b"{}",

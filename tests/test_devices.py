@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vace.devices import pick_device, pick_dtype
 from vace.errors import DeviceError, InputError
-from vace.models.devices import pick_device, pick_dtype
 
 
 @pytest.fixture

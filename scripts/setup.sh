@@ -28,7 +28,18 @@ missing=()
 for extra in base "$@"; do
   [ "$(cat ".venv/vace-$extra.stamp" 2>/dev/null)" = "$mark" ] || missing+=("$extra")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+
+# The small networks of MediaPipe, out of a wheel that is not installed: nothing that works without them shall wait.
+fetch_networks() {
+  local there=(assets/models/mediapipe/*.tflite)
+  [ ${#there[@]} -ge 9 ] && return
+  .venv/bin/vace models pull mediapipe >/dev/null ||
+    say "setup: poses, faces and person mattes ask for these networks; later: vace models pull mediapipe"
+}
+if [ ${#missing[@]} -eq 0 ]; then
+  fetch_networks
+  exit 0
+fi
 
 # Extras that were installed before are installed again with the new pins, so that none is left behind.
 extras=("$@")
@@ -43,4 +54,5 @@ target=.
 say "setup: installing vace${list:+ with $list} (about 1.7 GB on a machine without CUDA, more with; a few minutes)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$target"
 for extra in base ${extras[@]+"${extras[@]}"}; do printf '%s\n' "$mark" > ".venv/vace-$extra.stamp"; done
+fetch_networks
 say "setup: done; 'source .venv/bin/activate' puts the command vace on your path, 'vace doctor' looks around"

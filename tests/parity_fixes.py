@@ -70,6 +70,7 @@ FIXES |= {
         "a box that ends left of or above the frame counts from the far side in the original; ours refuses it",
         _negative_ends,
     ),
+    "subject_of_nothing": ("an empty mask makes a reference that is all white; ours says that it is empty", InputError),
     "canvas_of_nothing": ("an empty mask makes a picture without pixels; ours says that it is empty", InputError),
     "composition_mask_form": (
         "the original's masks are 0/1 or 0/255 with a channel axis, ours are bool",

@@ -20,9 +20,9 @@ COMMANDS = {
     "wan": "these and a prompt to a video, by Wan2.1-VACE",
     "pipeline": "both in one: materials and a prompt to a video",
     "tasks": "list the tasks, or explain one",
-    "models": "list the base models: where they are, or how to get them",
+    "models": "list the base models and networks: where they are; `vace models pull NAME` gets one",
     "doctor": "look at this machine: what works, what is missing, what adds it",
-    "bench": "measure speed on this machine: media or wan",
+    "bench": "measure speed on this machine: media, annotators or wan",
 }
 OK, OUR_FAULT, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
 
@@ -49,6 +49,8 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
         options |= {"nargs": "?", "const": True, "type": _truth, "metavar": "True|False"}
     elif flag.kind == "list":
         options |= {"action": "append", "metavar": "A[,B]"}
+    elif flag.kind == "phrases":
+        options |= {"action": "append", "metavar": "TEXT"}
     elif isinstance(flag.kind, tuple):
         options |= {"choices": flag.kind}
     else:
@@ -75,10 +77,13 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         _add(parser, flag)
     if command == "tasks":
         parser.add_argument("name", nargs="?", help="explain this task")
+    if command == "models":
+        parser.add_argument("action", nargs="?", choices=("pull",), help="pull NAME: fetch its weights now")
+        parser.add_argument("name", nargs="?", help="a network, mediapipe, a base model, or all (every network)")
     if command in ("tasks", "models", "doctor"):
         parser.add_argument("--json", action="store_true", help="as JSON")
     if command == "bench":
-        parser.add_argument("what", choices=("media", "wan"))
+        parser.add_argument("what", choices=("media", "annotators", "wan"))
         parser.add_argument("--ckpt_dir", default="tiny", help="checkpoint for bench wan (tiny)")
         parser.add_argument("--frames", type=int, help="frames of the short clip (300), or of the video (the model's)")
         parser.add_argument("--long_frames", type=int, default=3000, help="frames of the long clip of bench media")

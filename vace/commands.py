@@ -11,6 +11,8 @@ from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest
 
 log = logging.getLogger("vace")
 
+WORDS = ("bbox", "label", "caption", "ref_bbox", "ref_label", "ref_caption")  # materials that are no files
+
 
 def _from_manifest(command: str, given: dict) -> dict:
     """The options of an earlier run, changed by the ones given now."""
@@ -43,7 +45,7 @@ def _of_other_task(parameters: dict, given: dict) -> tuple[str, ...]:
 
 def refuse_empty(given: dict) -> None:
     """An empty value is mostly a shell variable that was not set: never taken for a flag left out."""
-    for flag in (*FILE_FLAGS, *PLACES, "ckpt_dir", "model_name", "task", "mode", "bbox", "from", "resume"):
+    for flag in (*FILE_FLAGS, *PLACES, *WORDS, "ckpt_dir", "model_name", "task", "mode", "from", "resume"):
         values = given.get(flag)
         values = values if isinstance(values, list) else [values]
         if any(isinstance(value, str) and not value.strip() for value in values):
@@ -67,7 +69,7 @@ def preprocess(**given) -> dict:
     if "device" in given:
         from vace.devices import pick_device
 
-        pick_device(given.pop("device"))
+        pick_device(given["device"])
     if not given.get("task"):
         raise InputError("--task: say what to make of the materials; `vace tasks` lists the tasks")
     return verb(**given).as_json()
@@ -99,10 +101,20 @@ def tasks(name: str | None = None, json: bool = False, **_) -> str | list:
     return explain_task(find_task(name)) if name else list_tasks()
 
 
-def models(json: bool = False, **_) -> str | list:
+def models(action: str | None = None, name: str | None = None, json: bool = False, **_) -> str | list | dict:
     from vace.listing import list_models, model_rows
 
-    return model_rows() if json else list_models()
+    if action == "pull":
+        from vace.pull import pull
+
+        if not name:
+            raise InputError("models pull: say which; `vace models` lists them, `vace models pull all` gets every network")
+        return pull(name)
+    from vace.network_listing import list_networks, network_rows
+
+    if json:
+        return {"base_models": model_rows(), "networks": network_rows()}
+    return f"{list_models()}\n\n{list_networks()}"
 
 
 def doctor(json: bool = False, **_) -> str | list:

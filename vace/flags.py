@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Flag:
-    """kind: "text", "list" (commas or repeats), "int", "float", "bool" (bare, or True/False) or a tuple of choices."""
+    """One flag.
+
+    kind: "text", "list" (commas or repeats), "phrases" (repeats only), "int", "float", "bool" (bare, or True/False) or
+    a tuple of choices.
+    """
 
     name: str
     kind: str | tuple[str, ...]
@@ -36,7 +40,11 @@ FLAGS = (
     Flag("mask", "list", "picture, video or folder of pictures; white = make anew, black = keep", _TAKE),
     Flag("bbox", "list", "boxes 'x1,y1,x2,y2' in pixels of the source; two boxes: 'x1,y1,x2,y2 x1,y1,x2,y2'", _TAKE),
     Flag("label", "list", "what things are called, separated by commas", _TAKE),
-    Flag("caption", "text", "what a thing looks like, in words", _TAKE),
+    Flag("caption", "phrases", "what a thing looks like, in words; again for a further picture", _TAKE),
+    Flag("ref_mask", "list", "as --mask, for the reference pictures of a task with a video part", _TAKE),
+    Flag("ref_bbox", "list", "as --bbox, for them", _TAKE),
+    Flag("ref_label", "list", "as --label, for them", _TAKE),
+    Flag("ref_caption", "phrases", "as --caption, for them", _TAKE),
     Flag("direction", "list", "sides to expand: left,right,up,down in any combination", _TAKE),
     Flag("expand_ratio", "float", "how much each side grows, as part of the size, 0 to 1 (0.25)", _TAKE),
     Flag("expand_num", "int", "frames to make besides the given ones (80)", _TAKE),
@@ -47,6 +55,11 @@ FLAGS = (
     Flag("ref_cfg", "text", "framerefext: which frames: first, last, firstlast or random (one of these, drawn)", _TAKE),
     Flag("maskaug_mode", AUGMENT_MODES, "how to enlarge and simplify the mask", _TAKE),
     Flag("maskaug_ratio", "float", "how far an _expand mode grows the mask, 0 to 1", _TAKE),
+    Flag("normalize", ("frame", "clip"), "depth and flow: full scale in each frame, or one scale for the clip (frame)",
+         _TAKE),
+    Flag("backend", ("auto", "neural", "embedded"),
+         "which networks: trained ones where they can be had (auto), or one kind only", _TAKE),
+    Flag("batch_size", "int", "frames a network takes at a time (as many as fit)", _TAKE),
     Flag("process_type", "list", "composition: the tasks the two sources come from, separated by a comma", _TAKE),
     Flag("pre_save_dir", "text", "folder for what preprocessing writes (processed/TASK/TIME)", _TAKE),
     Flag("save_fps", "float", "frames a second of the written videos (that of the source, or 16)", _TAKE),
@@ -63,7 +76,7 @@ FLAGS = (
     Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, hub id, or tiny", _MAKE),
     Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, tiny", _MAKE),
     Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
-    Flag("no_download", "bool", "never fetch weights", _MAKE),
+    Flag("no_download", "bool", "never fetch weights", _ALL),
     Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it", _ALL),
     Flag("frame_num", "int", "frames of the result, 4n+1 (81)", _ALL),
     Flag("frame_policy", ("auto", "uniform"), "auto: real-time speed, trimmed; uniform: the whole clip squeezed in",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from vace.tasks import GROUPS, TASKS, Task
+from vace.rows import Task
+from vace.tasks import GROUPS, TASKS
 
 # What each base model asks for, from arithmetic: bf16 weights of the transformer plus the text encoder on disk.
 MODEL_NOTES = {

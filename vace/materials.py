@@ -12,10 +12,13 @@ from vace.annotators.base import Result
 from vace.conditioning.plan import FramePlan
 from vace.errors import InputError
 from vace.media.clip import Clip, SelectedClip
+from vace.rows import Input, Task
 from vace.runs import split_list
-from vace.tasks import TASKS, Input, Task
+from vace.tasks import NETWORK, TASKS
 
 log = logging.getLogger("vace")
+
+COMMON = ("seed", "backend", "batch_size")  # flags that may stand in any command, of use or not
 
 
 class Selector(Protocol):
@@ -66,19 +69,23 @@ def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated
     return materials
 
 
-MATERIAL_FLAGS = ("video", "image", "mask", "bbox", "src_video", "src_mask")
-PARAMETER_FLAGS = tuple(dict.fromkeys(("caption", *(flag for task in TASKS.values() for flag in task.params))))
+MATERIAL_FLAGS = ("video", "image", "mask", "bbox", "label", "caption", "ref_mask", "ref_bbox", "ref_label",
+                  "ref_caption", "src_video", "src_mask")  # fmt: skip
+PARAMETER_FLAGS = tuple(dict.fromkeys(flag for task in TASKS.values() for flag in task.params))
 
 
 def report_unused(task: Task, mode: str | None, given: dict, aside: tuple[str, ...] = ()) -> None:
     """Warn of every flag that was given and that `task` has no use for. aside: flags that serve something else."""
-    wanted = [item.flag for item in task.inputs_for(mode)]
-    takes = ", ".join(item.describe() for item in task.inputs_for(mode)) or "no materials"
+    inputs = task.inputs_for(mode)
+    wanted = {flag for item in inputs for flag in (item.flag, item.instead)}
+    takes = ", ".join(item.describe() for item in inputs) or "no materials"
     for flag in MATERIAL_FLAGS:
-        if given.get(flag) and flag not in (*wanted, *aside):
+        if given.get(flag) and flag not in (*wanted, *task.params, *aside):
             log.warning("--%s is not used: task %s takes %s", flag, task.name, takes)
     for flag in PARAMETER_FLAGS:
-        if given.get(flag) is not None and flag not in (*task.params, "seed", *aside):
+        if flag in MATERIAL_FLAGS or flag in (*task.params, *COMMON, *aside):
+            continue
+        if given.get(flag) is not None:
             log.warning("--%s is not used: task %s has no such parameter", flag, task.name)
 
 
@@ -90,24 +97,37 @@ def _missing(item: Input, task: Task, mode: str | None) -> InputError:
 
 
 def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Materials, allow_truncated: bool) -> None:
-    value = given.get(item.flag)
+    flag = item.flag if given.get(item.flag) or not given.get(item.instead) else item.instead
+    value = given.get(flag)
     if not value and item.low == 0:
         return
     if not value:
         raise _missing(item, task, mode)
-    if item.flag == "bbox":
-        from vace.annotators.boxes import parse_boxes
-
-        text = value if isinstance(value, str) else " ".join(str(part) for part in value)
-        into.arguments["bbox"] = parse_boxes(text)
+    kind = item.flag.removeprefix("ref_")
+    if kind in ("bbox", "label", "caption"):
+        into.arguments[item.flag] = _words(kind, value, item, task)
         return
     paths = [Path(part) for part in split_list(value, files=True)]
     if not item.low <= len(paths) <= item.high:
-        raise InputError(f"--{item.flag}: {len(paths)} given, task {task.name} takes {item.describe()}")
-    into.files += [(item.flag, path) for path in paths]
+        raise InputError(f"--{flag}: {len(paths)} given, task {task.name} takes {item.describe()}")
+    into.files += [(flag, path) for path in paths]
     opened = [_open_file(item.flag, path, task, allow_truncated) for path in paths]
     into.open += opened
     _bind(item.flag, opened, task, into, given)
+
+
+def _words(kind: str, value, item: Input, task: Task):
+    """Boxes, labels or captions, from the flag's text or list."""
+    if kind == "bbox":
+        from vace.annotators.boxes import parse_boxes
+
+        return parse_boxes(value if isinstance(value, str) else " ".join(str(part) for part in value))
+    if kind == "label":
+        return split_list(value)
+    phrases = [value] if isinstance(value, str) else list(value)
+    if item.high == 1 and len(phrases) > 1:
+        raise InputError(f"--{item.flag}: {len(phrases)} given, task {task.name} takes one")
+    return phrases[0] if item.high == 1 else phrases
 
 
 def _open_file(flag: str, path: Path, task: Task, allow_truncated: bool):
@@ -119,7 +139,7 @@ def _open_file(flag: str, path: Path, task: Task, allow_truncated: bool):
         from vace.media.image import read_image
 
         return read_image(path)
-    if "video" in task.flags() or "src_video" in task.flags():
+    if flag == "src_mask" or (flag == "mask" and "video" in task.flags()):
         from vace.media.mask import open_mask
 
         return open_mask(path, allow_truncated=allow_truncated)
@@ -139,8 +159,8 @@ def _bind(flag: str, opened: list, task: Task, into: Materials, given: dict) -> 
         arguments["images"] = opened
     elif flag == "mask" and "video" in task.flags():
         arguments["mask"] = opened[0]
-    elif flag == "mask":
-        arguments["masks"] = opened
+    elif flag in ("mask", "ref_mask"):
+        arguments[f"{flag}s"] = opened
     elif flag == "src_video":
         arguments |= {f"frames_{count}": item for count, item in enumerate(opened, 1)}
     else:
@@ -196,13 +216,14 @@ def annotator_parameters(task: Task, mode: str | None, given: dict) -> dict:
     check_number("expand_num", given.get("expand_num"), 1, whole=True)
     check_number("clip_frames", given.get("clip_frames"), 1, whole=True)
     check_number("ref_num", given.get("ref_num"), 1, whole=True)
+    check_number("batch_size", given.get("batch_size"), 1, whole=True)
     check_number("mask_blur", given.get("mask_blur"), 0, whole=True)
     parameters = {name: given[name] for name in task.params if given.get(name) is not None}
     for name in ("direction", "label"):
         if name in parameters:
             parameters[name] = split_list(parameters[name])
-    if isinstance(parameters.get("label"), list):
-        parameters["label"] = parameters["label"][0] if parameters["label"] else None
+    for name in NETWORK:
+        parameters.pop(name, None)  # they choose and feed the networks, which the annotator is given
     if "process_type" in task.params:
         parameters |= _process_types(parameters.pop("process_type", None))
     if mode:

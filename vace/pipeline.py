@@ -16,11 +16,13 @@ from vace.generate import Generated, Job, generate, prepare_job
 from vace.materials import report_unused
 from vace.media.manifest import read_json, write_json
 from vace.places import Places
-from vace.preprocess import Prepared, preprocess
+from vace.prepared import Prepared
+from vace.preprocess import open_networks, preprocess
+from vace.rows import Task
 from vace.runs import FILE_FLAGS, SCHEMA, OutputFolder, full_paths, read_manifest, split_list
 from vace.settings import Settings
 from vace.sources import open_sources
-from vace.tasks import Task, find_task, resolve_mode
+from vace.tasks import LAYERED, find_task, resolve_mode
 
 log = logging.getLogger("vace")
 
@@ -116,7 +118,7 @@ def pipeline(
         out = stack.enter_context(OutputFolder(save_dir, "--save_dir", Path("results") / job.checkpoint.name))
         before = None
         if row.annotator:
-            before = stack.enter_context(OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task))
+            before = stack.enter_context(OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / row.name))
         parameters = full_paths(job.parameters() | given) | {"task": task, "base": base, "prompt": prompt}
         parameters["save_dir"] = str(out.path.resolve())
         parameters["pre_save_dir"] = str(before.path.resolve()) if before else None
@@ -172,7 +174,7 @@ def _stages(
 ) -> Generated:
     sources, stage = {}, {}
     if row.annotator:
-        first = _prepare(row, job.settings, given, prepared, progress, resume)
+        first = _prepare(row, parameters["task"], job, given, prepared, progress, resume)
         sources = {"src_video": first.src_video, "src_mask": first.src_mask, "src_ref_images": first.src_ref_images}
         stage = {"preprocess": first.manifest["parameters"], "materials": first.manifest["inputs"]}
         stage["prepared"] = first.manifest["stages"]
@@ -185,15 +187,19 @@ def _stages(
     )  # fmt: skip
 
 
-def _prepare(row: Task, settings: Settings, given: dict, folder: Path, progress: bool, resume: bool) -> Prepared:
-    flags = _only("preprocess", given)
-    flags.pop("device", None)
-    if "size" in row.params:  # what is drawn for the model is drawn at its size and length
+def _prepare(row: Task, task: str, job: Job, given: dict, folder: Path, progress: bool, resume: bool) -> Prepared:
+    settings, flags = job.settings, _only("preprocess", given)
+    flags.pop("task", None)
+    # What is approximate leads a toy, but no real model unless asked for by name.
+    chosen = {"backend": flags.pop("backend", "auto"), "device": flags.pop("device", "auto")}
+    chosen |= {"batch_size": flags.pop("batch_size", None), "no_download": flags.pop("no_download", False)}
+    networks = open_networks(**chosen, accept_approximate=job.checkpoint.is_toy)
+    if "size" in row.params or row.name == LAYERED:  # what is drawn for the model is drawn at its size and length
         flags |= {"size": settings.size, "frame_num": settings.frame_num}
     else:
         flags = {name: value for name, value in flags.items() if name not in ("size", "frame_num")}
     flags |= {"seed": settings.seed, "intermediates": settings.intermediates}
-    flags.pop("task", None)
     return preprocess(
-        row.name, pre_save_dir=folder, progress=progress, resume=resume, select=ModelFrames(settings), **flags
-    )
+        task, pre_save_dir=folder, progress=progress, resume=resume, select=ModelFrames(settings), networks=networks,
+        **flags,
+    )  # fmt: skip

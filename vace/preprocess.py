@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from vace.annotators.base import Result
+from vace.annotators.networks import Networks
 from vace.conditioning.frames import check_frame_num
 from vace.conditioning.plan import plan_whole
 from vace.errors import InputError
@@ -27,57 +25,18 @@ from vace.materials import (
 )
 from vace.media.clip import SelectedClip
 from vace.media.manifest import read_json
-from vace.runs import (
-    OutputFolder,
-    Stages,
-    draw_seed,
-    finished,
-    input_records,
-    outputs_by_role,
-    paths_by_flag,
-    run_key,
-    write_manifest,
-)
-from vace.tasks import Task, find_task, resolve_mode
+from vace.prepared import OWN_AUGMENTATION, Prepared, prepared_in, write_prepared
+from vace.rows import Task
+from vace.runs import OutputFolder, draw_seed, finished, input_records, paths_by_flag, run_key
+from vace.tasks import LAYERED, NETWORK, find_task, resolve_mode
 
 log = logging.getLogger("vace")
 
-DEFAULT_FPS = 16.0  # of what is made without footage: the model's own rate
 DEFAULT_SEED = 2025
 DEFAULT_EXPAND = 80  # frames made besides the given ones
 UNEVEN = 1.5  # times the shortest step between frames: above, the rate is called variable
 FASTEST = 120.0  # frames a second to which footage is evened out at most
 DRAWING = ("framerefext",)  # annotators that draw from the seed for themselves
-OWN_AUGMENTATION = ("inpainting", "image_reference")  # annotators that enlarge the mask before they gray or cut
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Where the prepared files are, and the manifest that describes them."""
-
-    folder: Path
-    manifest: dict
-    src_video: Path | None = None
-    src_mask: Path | None = None
-    src_ref_images: list[Path] = field(default_factory=list)
-
-    def as_json(self) -> dict:
-        return {
-            "out_video": None,
-            "src_video": str(self.src_video) if self.src_video else None,
-            "src_mask": str(self.src_mask) if self.src_mask else None,
-            "src_ref_images": [str(path) for path in self.src_ref_images],
-            "seed": self.manifest["seed"],
-            "manifest": str(self.folder / "manifest.json"),
-            "toy": False,
-        }
-
-
-def prepared_in(folder: Path, manifest: dict) -> Prepared:
-    """The `Prepared` that a manifest in `folder` describes."""
-    named = outputs_by_role(folder, manifest)
-    first = {role: paths[0] for role, paths in named.items()}
-    return Prepared(folder, manifest, first.get("src_video"), first.get("src_mask"), named.get("src_ref_images", []))
 
 
 def preprocess(
@@ -94,17 +53,33 @@ def preprocess(
     progress: bool = True,
     select: Selector | None = None,
     resume: bool = False,
+    backend: str = "auto",
+    batch_size: int | None = None,
+    device: str = "auto",
+    no_download: bool = False,
+    networks: Networks | None = None,
     **given,
 ) -> Prepared:
     """Prepare materials for `task`.
 
     given: the material flags and parameters of the task (video, image, mask, bbox, direction, expand_ratio ...), each a
-    string as on the command line or a list. select: chooses the frames of footage that are used (`vace pipeline` gives
-    it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing stays there when it fails. resume: files that
-    are there already, made of the same inputs with the same parameters, are not made again.
+    string as on the command line or a list. backend, batch_size, device, no_download: of the networks a task asks for,
+    see `vace.annotators.networks`; networks: given instead by whoever shares them. select: chooses the frames of footage
+    that are used (`vace pipeline` gives it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing stays
+    there when it fails. resume: files that are there already, made of the same inputs with the same parameters, are not
+    made again.
     Raises InputError for what is wrong with the input, OutputError for what cannot be written.
     """
     row = find_task(task)
+    check_number("batch_size", batch_size, 1, whole=True)
+    if networks is None:
+        networks = open_networks(backend, device, batch_size, no_download)
+    if row.name == LAYERED:
+        from vace.layers import preprocess_layers
+
+        shared = {"seed": draw_seed(seed), "save_fps": save_fps, "intermediates": intermediates, "size": size}
+        shared |= {"allow_truncated": allow_truncated, "frame_num": frame_num, "mode": mode} | given
+        return preprocess_layers(task, shared, pre_save_dir, select, resume, networks, progress)
     if not row.annotator:
         raise InputError(f"--task {task}: nothing to prepare; run `vace pipeline --task {task} --prompt '...'`")
     mode = resolve_mode(row, mode)
@@ -113,6 +88,8 @@ def preprocess(
         check_frame_num(frame_num)
     settings = {"task": task, "mode": mode, "seed": draw_seed(seed), "save_fps": save_fps, "size": size}
     settings |= {"frame_num": frame_num, "intermediates": intermediates, "allow_truncated": allow_truncated}
+    if set(NETWORK) <= set(row.params):
+        settings["backend"] = networks.backend
     settings |= {name: value for name, value in given.items() if value is not None}
     report_unused(row, mode, settings)
     parameters = annotator_parameters(row, mode, settings)
@@ -128,13 +105,30 @@ def preprocess(
             if done is not None:
                 log.info("%s: already prepared in %s", task, pre_save_dir)
                 return prepared_in(Path(pre_save_dir), done)
+        if set(NETWORK) <= set(row.params):
+            materials.arguments["networks"] = networks
         result, used = _selected(row, materials, parameters, select)
         with OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task) as out:
             out.protect(inputs)
             _check_others(out.path, task)
-            return _write(row, materials, result, settings, inputs, used, out, progress)
+            return write_prepared(row, materials, result, settings, inputs, used, out, progress, networks)
     finally:
         materials.close()
+
+
+def open_networks(
+    backend: str, device: str, batch_size: int | None, no_download: bool, accept_approximate: bool = True
+) -> Networks:
+    """The networks of one run; `device` is looked at only when a neural one is chosen."""
+
+    def picked():
+        from vace.devices import pick_device
+
+        return pick_device(device)
+
+    return Networks(
+        backend, device=picked, batch_size=batch_size, no_download=no_download, accept_approximate=accept_approximate
+    )
 
 
 def _defaults(row: Task, settings: dict) -> dict:
@@ -157,6 +151,7 @@ def _check_others(folder: Path, task: str) -> None:
         return
     manifest = read_json(path)
     other = manifest.get("parameters", {}).get("task") if isinstance(manifest, dict) else None
+    other = LAYERED if other and "(" in other else other
     if other and other != task and any((folder / record["name"]).exists() for record in manifest.get("outputs", [])):
         raise InputError(f"--pre_save_dir {folder}: holds the files of task {other}; give each task its own folder")
 
@@ -237,127 +232,3 @@ def _annotate(row: Task, materials: Materials, parameters: dict):
         fill = row.filler if row.under_mask == "neutral" else None
         result.chunks = augmented(result.chunks, **augment, seed=seed, fill=fill)
     return result
-
-
-def _write(
-    row: Task,
-    materials: Materials,
-    result: Result,
-    settings: dict,
-    inputs: list,
-    used: dict,
-    out: OutputFolder,
-    progress: bool,
-) -> Prepared:
-    stages, outputs = Stages(), []
-    natural = materials.clip.fps if materials.clip else _clip_fps(materials) or DEFAULT_FPS
-    fps = settings["save_fps"] or natural
-    if "clips" in materials.arguments and abs(natural - DEFAULT_FPS) > 0.5:
-        slower = "the model plays them at 16, at another speed; `vace pipeline` keeps the speed"
-        log.warning("the given clips have %g frames a second: %s", natural, slower)
-    log.info("%s", _plan(row, materials, result, settings, fps, out.path))
-    with stages.stage("preprocess"):
-        if result.chunks is not None:
-            outputs += _write_video(row, materials, result, settings, fps, out, progress)
-        outputs += _write_images(row, result, out)
-    time = materials.time or ("model" if materials.selected else row.time)
-    extra = {"fps": fps, "time": time, "under_mask": row.under_mask, "used": used}
-    extra |= {"filler": [list(span) for span in result.filler], "stages": stages.rows, "device": "cpu"}
-    manifest = write_manifest(
-        out.file("manifest.json"), "preprocess", settings, inputs, outputs,
-        seed=settings["seed"], **extra,
-    )  # fmt: skip
-    return prepared_in(out.path, manifest)
-
-
-def _clip_fps(materials: Materials) -> float | None:
-    clips = materials.arguments.get("clips")
-    return clips[0].fps if clips else materials.fps
-
-
-def _plan(row: Task, materials: Materials, result, settings: dict, fps: float, folder: Path) -> str:
-    if result.chunks is None:
-        return f"{row.name}: {len(result.images)} pictures -> {folder}"
-    from vace.media.video import estimated_bytes
-
-    made = f"{result.frame_count} frames {result.width}x{result.height} at {fps:g} fps"
-    if materials.source is not None and materials.source.frame_count != result.frame_count:
-        made = f"{materials.source.frame_count} frames in, " + made
-    size = estimated_bytes(settings["intermediates"], result.width, result.height, result.frame_count)
-    return f"{row.name}: {made}; {settings['intermediates']} files of about {max(1, round(size / 1e6))} MB -> {folder}"
-
-
-def _write_video(row: Task, materials, result, settings: dict, fps: float, out: OutputFolder, progress: bool) -> list:
-    from vace.annotators.masks import warn_if_useless
-    from vace.media.preview import preview_frames
-    from vace.media.video import VideoWriter, check_free_space, estimated_bytes
-
-    kind = settings["intermediates"]
-    shape = (result.width, result.height, result.frame_count)
-    need = estimated_bytes(kind, *shape) + estimated_bytes("preview", *shape)
-    check_free_space(out.path, need)
-    paths = {"src_video": out.file(f"src_video-{row.name}.mp4"), "preview": out.file(f"preview-{row.name}.mp4")}
-    if result.has_masks:
-        paths["src_mask"] = out.file(f"src_mask-{row.name}.mp4")
-    with ExitStack() as stack:
-        writers = {}
-        for role, path in paths.items():
-            sound = _sound(materials, fps) if role == "src_video" else None
-            form = "preview" if role == "preview" else kind
-            writers[role] = stack.enter_context(VideoWriter(path, fps, kind=form, audio_from=sound))
-        any_white = not result.has_masks
-        for chunk in _counted(result.chunks, result.frame_count, progress, row.name):
-            writers["src_video"].write(chunk.frames)
-            if result.has_masks:
-                writers["src_mask"].write(chunk.masks)
-                any_white = any_white or bool(chunk.masks.any())
-            writers["preview"].write(preview_frames(chunk.frames, chunk.masks))
-    if row.annotator not in OWN_AUGMENTATION:  # these look at their mask themselves
-        warn_if_useless(any_white, False)
-    return [_record(role, path, fps, shape) for role, path in paths.items()]
-
-
-def _sound(materials: Materials, fps: float) -> tuple[Path, float, float] | None:
-    """Where the sound comes from: the footage, where the result runs in its time."""
-    source = materials.source
-    if source is None or not source.has_audio or abs(fps - materials.clip.fps) > 0.01 * fps:
-        return None
-    if materials.selected:
-        return (source.path, *materials.sound) if materials.sound else None
-    return (source.path, 0.0, source.duration)
-
-
-def _counted(chunks: Iterator, total: int, progress: bool, name: str) -> Iterator:
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=name, unit="frame", disable=not progress, leave=False, delay=1) as bar:
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk.frames))
-
-
-def _write_images(row: Task, result, out: OutputFolder) -> list[dict]:
-    from vace.media.image import write_image
-
-    outputs = []
-    for role, stem, images in (
-        ("src_ref_images", "src_ref_image", result.images),
-        ("image_masks", "src_mask", result.image_masks),
-    ):
-        for count, image in enumerate(images):
-            if image is None:
-                continue
-            number = f"_{count}" if len(images) > 1 else ""
-            path = out.file(f"{stem}{number}-{row.name}.png")
-            write_image(path, image)
-            outputs.append(_record(role, path))
-    return outputs
-
-
-def _record(role: str, path: Path, fps: float | None = None, shape: tuple | None = None) -> dict:
-    from vace.media.manifest import file_record
-
-    record = {"role": role, **file_record(path)}
-    if shape:
-        record |= {"width": shape[0], "height": shape[1], "frames": shape[2], "fps": fps}
-    return record

@@ -27,7 +27,7 @@ from vace.media.manifest import file_record, read_json, sha256_file, write_json
 SCHEMA = "vace-manifest/1"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "av", "decord")
 PLACES = ("save_dir", "pre_save_dir", "save_file")  # where outputs go: no part of what they are
-FILE_FLAGS = ("video", "image", "mask", "src_video", "src_mask", "src_ref_images", "config")
+FILE_FLAGS = ("video", "image", "mask", "ref_mask", "src_video", "src_mask", "src_ref_images", "config")
 
 
 def time_stamp() -> str:
@@ -328,6 +328,11 @@ def public_recipe(manifest: dict) -> str:
         name: bare(value) if name in FILE_FLAGS or name.endswith("_dir") or name in ("ckpt_dir", "save_file") else value
         for name, value in manifest["parameters"].items()
     }
+    if "(" in str(parameters.get("task")):  # joined tasks name files of their own
+        from vace.layer_syntax import bare as bare_files
+        from vace.layer_syntax import format_layers, parse_layers
+
+        parameters["task"] = format_layers(parse_layers(parameters["task"]), bare_files)
     for place in PLACES:  # two runs of one command differ in nothing else
         parameters.pop(place, None)
     recipe = {key: manifest[key] for key in ("schema", "command", "seed", "versions", "model") if key in manifest}

@@ -34,35 +34,37 @@ def parse_boxes(text: str) -> list[Box]:
     return [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
 
 
-def check_boxes(boxes: Sequence[Sequence] | None, width: int, height: int, count: int | None = None) -> list[Box]:
+def check_boxes(
+    boxes: Sequence[Sequence] | None, width: int, height: int, count: int | None = None, flag: str = "--bbox"
+) -> list[Box]:
     """`boxes` as a list of tuples, each lying in a frame of width x height pixels; `count` of them where it is given.
 
-    Raises InputError, naming --bbox, the frame size and the form expected, for a wrong number of boxes and for a box
+    Raises InputError, naming `flag`, the frame size and the form expected, for a wrong number of boxes and for a box
     that has not four finite numbers, is reversed, covers no pixel or reaches outside the frame.
     """
     frame = f"the frame is {width}x{height}"
     found = list(boxes or [])
     if count is not None and len(found) != count:
         expected = COUNTS.get(count, f"{count} boxes")
-        raise InputError(f"--bbox: {len(found)} boxes given, {expected} needed; {FORM}, {frame}")
-    return [_checked(box, width, height, frame) for box in found]
+        raise InputError(f"{flag}: {len(found)} boxes given, {expected} needed; {FORM}, {frame}")
+    return [_checked(box, width, height, f"{flag} ", frame) for box in found]
 
 
-def _checked(box: Sequence[float], width: int, height: int, frame: str) -> Box:
+def _checked(box: Sequence[float], width: int, height: int, flag: str, frame: str) -> Box:
     try:
         values = tuple(float(value) for value in box)
     except (TypeError, ValueError):
-        raise InputError(f"--bbox {box}: not a box of four numbers; {FORM}, {frame}") from None
+        raise InputError(f"{flag}{box}: not a box of four numbers; {FORM}, {frame}") from None
     shown = ",".join(f"{value:g}" for value in values)
     if len(values) != 4 or not all(math.isfinite(value) for value in values):
-        raise InputError(f"--bbox {shown}: {len(values)} numbers, four finite ones needed; {FORM}, {frame}")
+        raise InputError(f"{flag}{shown}: {len(values)} numbers, four finite ones needed; {FORM}, {frame}")
     x1, y1, x2, y2 = values
     if x2 < x1 or y2 < y1:
-        raise InputError(f"--bbox {shown}: reversed, x2 must be right of x1 and y2 below y1; {FORM}, {frame}")
+        raise InputError(f"{flag}{shown}: reversed, x2 must be right of x1 and y2 below y1; {FORM}, {frame}")
     if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        raise InputError(f"--bbox {shown}: reaches outside, {frame}; {FORM} within 0,0,{width},{height}")
+        raise InputError(f"{flag}{shown}: reaches outside, {frame}; {FORM} within 0,0,{width},{height}")
     if int(x1) == int(x2) or int(y1) == int(y2):
-        raise InputError(f"--bbox {shown}: covers no pixel; {FORM}, {frame}")
+        raise InputError(f"{flag}{shown}: covers no pixel; {FORM}, {frame}")
     return values
 
 

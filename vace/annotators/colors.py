@@ -24,6 +24,7 @@ LABELS = (
     "cloud",
 )  # fmt: skip
 
+ORIGINAL_TABLE = "layout/ram_tag_color_list.txt"  # below models/VACE-Annotators
 _TURN = 0.6180339887498949  # golden section: neighbours in the list get hues far apart
 _SHADES = ((0.85, 0.85), (1.0, 0.6), (0.6, 0.95))  # saturation, value
 _LINE = re.compile(r"^\s*\d+\s*#;#\s*(?P<name>.+?)\s*#;#\s*\(?(?P<numbers>[\d,\s]+)\)?\s*$")
@@ -36,6 +37,17 @@ def label_colors() -> dict[str, Color]:
         red, green, blue = colorsys.hsv_to_rgb(place * _TURN % 1, *_SHADES[place % len(_SHADES)])
         table[label] = (round(red * 255), round(green * 255), round(blue * 255))
     return table
+
+
+def current_colors() -> dict[str, Color]:
+    """The original's table where its file is on this machine (it is a download), else our own."""
+    from vace.annotators.networks import collection_folders
+
+    for folder in collection_folders():
+        path = folder / ORIGINAL_TABLE
+        if path.is_file():
+            return read_color_table(path)
+    return label_colors()
 
 
 def read_color_table(path: str | Path) -> dict[str, Color]:

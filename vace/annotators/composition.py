@@ -13,15 +13,18 @@ from vace.errors import InputError, nearest
 from vace.media.clip import Clip
 
 REPAINT, EXTENSION, CONTROL = "repaint", "extension", "control"
+KEPT = "kept"  # a control of which some frames are kept: what an extension and a control become
 THRESHOLD = 127  # of masks read from files
 
 _MEMBERS = {
     REPAINT: ("repaint", "inpainting", "inpainting_mask", "inpainting_bbox", "inpainting_masktrack",
-              "inpainting_bboxtrack", "inpainting_label", "inpainting_caption", "outpainting", "outpainting_inner"),
+              "inpainting_bboxtrack", "inpainting_label", "inpainting_caption", "outpainting", "outpainting_inner",
+              "swap_anything"),
     EXTENSION: ("extension", "frameref", "clipref", "firstframe", "lastframe", "firstlastframe", "firstclip",
-                "lastclip", "firstlastclip", "framerefext"),
+                "lastclip", "firstlastclip", "framerefext", "expand_anything"),
     CONTROL: ("control", "plain", "depth", "depthv2", "flow", "gray", "pose", "pose_body", "scribble", "layout",
-              "layout_bbox", "layout_track"),
+              "layout_bbox", "layout_track", "animate_anything"),
+    KEPT: ("kept", "move_anything"),
 }  # fmt: skip
 PROCESS_GROUPS = {name: group for group, names in _MEMBERS.items() for name in names}
 
@@ -43,15 +46,16 @@ def compose(
     """The rule: frames [t,H,W,3] and bool masks [t,H,W] (True = generate) of both sources -> frames and masks.
 
     An extension first: the second source where the first is to be made, its own frames elsewhere; generate where both
-    do. A repainting with a control: the control where repainting happens. Any other pair: the second where it is to be
-    made, the first elsewhere; generate where either does. Raises InputError for an unknown process type.
+    do. A repainting with a control: the control where repainting happens; where frames of the control are kept, these
+    are (our own addition, for more than two layers). Any other pair: the second where it is to be made, the first
+    elsewhere; generate where either does. Raises InputError for an unknown process type.
     """
     group1, group2 = process_group(type1), process_group(type2)
     if group1 == EXTENSION:
         return _pick(m1, v2, v1), m1 & m2
-    if {group1, group2} == {REPAINT, CONTROL}:
-        repaint, mask, control = (v1, m1, v2) if group1 == REPAINT else (v2, m2, v1)
-        return _pick(mask, control, repaint), mask
+    if {group1, group2} in ({REPAINT, CONTROL}, {REPAINT, KEPT}):
+        repaint, mask, control, kept = (v1, m1, v2, m2) if group1 == REPAINT else (v2, m2, v1, m1)
+        return _pick(mask, control, repaint), mask & kept if KEPT in (group1, group2) else mask
     return _pick(m2, v2, v1), m1 | m2
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vace.annotators.base import Chunk, Result
 from vace.annotators.boxes import check_boxes
-from vace.annotators.colors import Color, color_of, label_colors
+from vace.annotators.colors import Color, color_of, current_colors
 from vace.errors import InputError
 from vace.media.clip import CHUNK
 
@@ -56,8 +56,8 @@ def draw_path(
 
 
 def pick_color(label: str | list[str] | None, color_table: Mapping[str, Color] | None) -> Color:
-    """The colour of `label` in `color_table` (None: our own); black without a label or, with a warning, for others."""
-    table = label_colors() if color_table is None else color_table
+    """The label's colour in `color_table` (None: `current_colors`); black without a label or, warned of, for others."""
+    table = current_colors() if color_table is None else color_table
     color = color_of(label, table)
     if color is None and label:
         log.warning("--label %s: no colour is known for it, the box is drawn in black", label)

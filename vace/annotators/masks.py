@@ -9,7 +9,6 @@ import numpy as np
 
 from vace.annotators.align import check_mask_size, fit_mask
 from vace.annotators.base import MaskClip
-from vace.annotators.boxes import box_mask, check_boxes
 from vace.annotators.streams import is_still, still_chunks
 from vace.errors import InputError
 from vace.media.clip import Clip
@@ -43,19 +42,6 @@ def fill_under(frames: np.ndarray, masks: np.ndarray, value: int | Sequence[int]
         np.bitwise_and(frame, ~white, out=target)
         np.bitwise_or(target, white & color, out=target)
     return out
-
-
-def region(mode: str, width: int, height: int, mask: np.ndarray | None, bbox: Sequence | None) -> np.ndarray:
-    """The region of one picture, 0 or 255 uint8 [H,W]: `mask` (any size of the same aspect) or one box, by `mode`.
-
-    Raises InputError when what the mode needs is absent or does not fit the picture.
-    """
-    if mode == "bbox":
-        return box_mask(check_boxes(bbox, width, height, 1)[0], width, height)
-    if mask is None:
-        raise InputError("--mask: mode mask needs a mask; give a picture that is white where something shall change")
-    check_mask_size((mask.shape[1], mask.shape[0]), width, height)
-    return binary(fit_mask(mask, width, height))
 
 
 def clip_masks(clip: Clip, mask: MaskClip, augment: Augment | None = None) -> Iterator[np.ndarray]:

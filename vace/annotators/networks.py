@@ -181,7 +181,7 @@ class Networks:
         self.backend, self.batch_size, self.no_download = backend, batch_size, no_download
         self.accept_approximate = accept_approximate
         self.chosen: dict[str, Choice] = {}
-        self._device, self._weights, self._made = device, {}, {}
+        self._device, self._weights, self._made, self._kept = device, {}, {}, {}
 
     @property
     def device(self) -> torch.device:
@@ -189,6 +189,22 @@ class Networks:
         import torch
 
         return self._device() if self._device else torch.device("cpu")
+
+    def device_in_use(self) -> str:
+        """The device by name: "cpu" where no neural network was chosen."""
+        is_neural = any(choice.backend == "neural" for choice in self.chosen.values())
+        return str(self.device) if is_neural else "cpu"
+
+    def describe(self) -> str:
+        """What serves, for the end of a plan line; empty where no network was asked for."""
+        parts = [f"{choice.name}: {choice.backend} ({choice.weights})" for choice in self.chosen.values()]
+        return "; " + ", ".join(parts) if parts else ""
+
+    def once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once per run for `key`: an annotator may be called again for other frames."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def choose(self, name: str) -> Choice:
         """What serves as network `name`. Raises MissingWeights where nothing may."""

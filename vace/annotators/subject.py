@@ -12,12 +12,14 @@ from vace.annotators.base import Result
 from vace.annotators.boxes import mask_box
 from vace.annotators.canvas import region_canvas
 from vace.annotators.maskaug import augmenter
-from vace.annotators.masks import region
+from vace.annotators.networks import Networks
+from vace.annotators.regions import MODES as REGION_MODES
+from vace.annotators.regions import Asked, image_region
 from vace.errors import InputError, nearest
 
 log = logging.getLogger("vace")
 
-MODES = ("plain", "mask", "bbox")
+MODES = ("plain", *REGION_MODES)
 THRESHOLD = 1  # of the mask: the subject is above it
 
 
@@ -58,13 +60,41 @@ def one_each(given: Sequence | None, count: int, flag: str) -> list:
     return found * count if len(found) == 1 else found
 
 
+def each_asked(
+    name: str,
+    mode: str,
+    count: int,
+    masks: Sequence[np.ndarray] | None = None,
+    bbox: Sequence | None = None,
+    label: Sequence[str] = (),
+    caption: Sequence[str] = (),
+    flags: str = "--",
+) -> list[Asked]:
+    """What leads to the region of each of `count` pictures: one value for all, or one each.
+
+    Several labels for one picture are all of its things. name: of the task. flags: how the flags begin that brought the
+    values. Raises InputError for another number of values, an unknown mode and what the mode lacks.
+    """
+    each_mask, each_box = one_each(masks, count, f"{flags}mask"), one_each(bbox, count, f"{flags}bbox")
+    each_caption = one_each(caption, count, f"{flags}caption")
+    several = [list(label)] if count == 1 and len(label) > 1 else [[one] for one in label]
+    each_label = one_each(several, count, f"{flags}label")
+    values = zip(each_mask, each_box, each_label, each_caption, strict=True)
+    return [
+        Asked(mode, mask, [box] if box is not None else None, labels or (), text, flags, name).check()
+        for mask, box, labels, text in values
+    ]
+
+
 class ImageReference:
     """Subjects of pictures as references, with their masks.
 
-    images: RGB uint8 [H,W,3] each. mode: "plain" (the picture as it is), "mask" (masks: uint8 [H,W], one for each
-    picture or one for all, any size of the same aspect) or "bbox" (bbox: likewise boxes). maskaug_mode and
-    maskaug_ratio simplify the subject's mask, drawn once from seed. canvas: put each subject at a drawn size and place
-    on white of the picture's size instead of cropping. Raises InputError for what is absent or does not fit.
+    images: RGB uint8 [H,W,3] each. mode: "plain" (the picture as it is) or a key of `regions.MODES`; masks (uint8
+    [H,W], any size of the same aspect), bbox, label and caption lead it, one for all pictures or one each. maskaug_mode
+    and maskaug_ratio simplify the subject's mask, drawn once from seed. canvas: put each subject at a drawn size and
+    place on white of the picture's size instead of cropping. networks: what finds the subject. flags, name: how the
+    flags begin that brought the values, and the task's name, for messages. Raises InputError for what is absent, does
+    not fit or is not found.
     """
 
     def __call__(
@@ -74,22 +104,30 @@ class ImageReference:
         mode: str = "plain",
         masks: Sequence[np.ndarray] | None = None,
         bbox: Sequence | None = None,
+        label: Sequence[str] = (),
+        caption: Sequence[str] = (),
+        networks: Networks | None = None,
         maskaug_mode: str | None = None,
         maskaug_ratio: float | None = None,
         seed: int = 0,
         canvas: bool = False,
+        flags: str = "--",
+        name: str = "image_reference",
     ) -> Result:
         if mode not in MODES:
-            raise InputError(f"--mode {mode}: image_reference has no such mode; {nearest(str(mode), MODES)}")
+            raise InputError(f"--mode {mode}: {name} has no such mode for its pictures; {nearest(str(mode), MODES)}")
         augment = augmenter(maskaug_mode, maskaug_ratio, seed)
         if mode == "plain":
             return Result(images=list(images), image_masks=[None] * len(images))
         rng, result = random.Random(seed), Result()
-        each_mask, each_box = one_each(masks, len(images), "--mask"), one_each(bbox, len(images), "--bbox")
-        for image, mask, box in zip(images, each_mask, each_box, strict=True):
-            found = region(mode, image.shape[1], image.shape[0], mask, [box] if box is not None else None)
+        every = each_asked(name, mode, len(images), masks, bbox, label, caption, flags)
+        for image, asked in zip(images, every, strict=True):
+            found = image_region(image, asked, networks)
             if not found.any():
-                log.warning("the mask is black everywhere: the reference will be white; mark the subject with white")
+                raise InputError(f"{flags}mask: it is black everywhere, or nothing was found: no subject to cut out; "
+                                 "mark it with white, or use --mode plain for the whole picture")  # fmt: skip
+            if found.all():
+                log.warning("the subject covers the whole picture: the reference is the picture as it is")
             if canvas:
                 subject, subject_mask = region_canvas(image, found, rng, augment=augment), None
             else:

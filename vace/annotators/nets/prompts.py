@@ -8,6 +8,9 @@ import numpy as np
 
 from vace.annotators.boxes import Box
 
+DRAWN = 255  # pixels of a drawn dot; paler ones are its soft edge
+LOGITS_SIDE = 256  # of the coarse mask that a picture's segmentation may start from
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -33,8 +36,39 @@ class Detection:
 
 
 def component_centres(mask: np.ndarray) -> np.ndarray:
-    """Centres (x, y) of the connected parts of `mask` (uint8 [H,W], 4-connected, pixels of 255): float32 [n,2].
+    """Centres (x, y) of the 4-connected parts of the pixels of 255 in `mask` (uint8 [H,W] or [H,W,1]): float32 [n,2].
 
-    As the original asks SAM 2 for a drawn dot each (vace/annotators/sam2.py).
+    As the original asks SAM 2 for a drawn dot each (vace/annotators/sam2.py), ordered by each part's leftmost column,
+    then by its highest pixel there. No pixel of 255: float32 [0,2].
     """
-    raise NotImplementedError
+    import cv2
+
+    drawn = np.ascontiguousarray((_plane(mask) >= DRAWN).T, np.uint8)  # columns first: the order of the original
+    _, parts, _, centres = cv2.connectedComponentsWithStats(drawn, connectivity=4)
+    labels, first_seen = np.unique(parts, return_index=True)
+    order = labels[np.argsort(first_seen)]
+    return centres[order[order > 0], ::-1].astype(np.float32)
+
+
+def centres_box(mask: np.ndarray) -> Box | None:
+    """The smallest box (x1, y1, x2, y2) around the `component_centres` of `mask`, without area where there is one part.
+
+    None where there is none (the original fails there).
+    """
+    centres = component_centres(mask)
+    return (*centres.min(axis=0).tolist(), *centres.max(axis=0).tolist()) if len(centres) else None
+
+
+def mask_logits(mask: np.ndarray, side: int = LOGITS_SIDE) -> np.ndarray:
+    """`mask` (uint8 [H,W] or [H,W,1]) as SAM 2 takes it with a picture: float32 [side,side], nearest pixels, 0..255.
+
+    The values stay as they are, though the network reads them as logits: so does the original.
+    """
+    import cv2
+
+    plane = np.ascontiguousarray(_plane(mask))
+    return cv2.resize(plane, (side, side), interpolation=cv2.INTER_NEAREST).astype(np.float32)
+
+
+def _plane(mask: np.ndarray) -> np.ndarray:
+    return mask[..., 0] if mask.ndim == 3 else mask

@@ -1,0 +1,128 @@
+"""Poses of a thing between two pictures, and how to find the pose that fits a picture best.
+
+A pose is a float64 [2,3] matrix of a similarity (turn, scale, shift) from pixels of a look (the picture that the thing
+was learned from) to pixels of another picture. Fitting is by inverse compositional steps (Baker and Matthews, "Lucas-
+Kanade 20 Years On", IJCV 2004) with Tukey's weights, coarse to fine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+STEPS = (10, 8, 8)  # of fitting on the pictures of full, half and quarter size
+STILL = 0.01  # pixels: a smaller step ends the fitting
+
+
+def joined(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The pose that applies `first`, then `second`."""
+    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
+def undone(pose: np.ndarray) -> np.ndarray:
+    """The inverse of `pose`."""
+    back = np.linalg.inv(pose[:, :2])
+    return np.column_stack([back, -back @ pose[:, 2]])
+
+
+def moved(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Points [n,2] (x, y) under `pose`."""
+    return points @ pose[:, :2].T + pose[:, 2]
+
+
+def size_of(pose: np.ndarray) -> float:
+    """The factor of lengths."""
+    return float(np.sqrt(max(1e-12, abs(np.linalg.det(pose[:, :2])))))
+
+
+def angle_of(pose: np.ndarray) -> float:
+    """The turn in radians."""
+    return float(np.arctan2(pose[1, 0] - pose[0, 1], pose[0, 0] + pose[1, 1]))
+
+
+def pose_at(centre: np.ndarray, target: np.ndarray, angle: float, size: float) -> np.ndarray:
+    """The pose that takes the point `centre` to `target`, turned by `angle` radians and scaled by `size`."""
+    turn = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.column_stack([turn, np.asarray(target) - turn @ np.asarray(centre)])
+
+
+def rescaled(pose: np.ndarray, factor: float) -> np.ndarray:
+    """`pose` for pictures `factor` times as large; pixel centres lie at whole numbers."""
+    shift = (factor - 1) / 2
+    grow = np.array([[factor, 0, shift], [0, factor, shift]])
+    return joined(joined(grow, pose), undone(grow))
+
+
+def sampled(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """`picture` (float32 [H,W] or [H,W,C]) at points [n,2] between pixels, bilinear; NaN outside: float32 [n,C]."""
+    import cv2
+
+    at = np.ascontiguousarray(points[None], np.float32)
+    border = (np.nan,) * 4
+    found = cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+    return found.reshape(len(points), -1)
+
+
+class Samples:
+    """Points of a picture with their values and the steepest descent of each parameter, for one level and channel set.
+
+    points: [n,2]. picture: float32 [H,W,C]. centre, reach: of the thing, so that turns are about its middle and all
+    four parameters count in pixels.
+    """
+
+    def __init__(self, picture: np.ndarray, points: np.ndarray, centre: np.ndarray, reach: float) -> None:
+        import cv2
+
+        self.points, self.values = points, sampled(picture, points)
+        across = sampled(cv2.Scharr(picture, -1, 1, 0, scale=1 / 32), points)
+        down = sampled(cv2.Scharr(picture, -1, 0, 1, scale=1 / 32), points)
+        x, y = ((points - centre) / reach).T
+        x, y = x[:, None], y[:, None]
+        self.descent = np.stack([across, down, across * x + down * y, down * x - across * y], -1)  # [n,C,4]
+        self.slope = np.sqrt(np.nanmean(across**2 + down**2, axis=1))
+        self.descent[~np.isfinite(self.descent)] = 0
+
+
+def normal_equations(
+    samples: Samples, picture: np.ndarray, pose: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weighted [4,4] matrix and [4] right side for one step; least: the smallest scale of residuals, in levels."""
+    residual = sampled(picture, moved(samples.points, pose)) - samples.values
+    size = np.sqrt(np.einsum("ij,ij->i", residual, residual) / residual.shape[1])
+    known = np.isfinite(size)
+    if np.count_nonzero(known) < 8:
+        return np.zeros((4, 4)), np.zeros(4)
+    scale = 4.685 * np.clip(1.4826 * np.median(size[known]), least, 6 * least)
+    weight = np.where(known, np.clip(1 - (size / scale) ** 2, 0, 1) ** 2, 0)
+    residual = np.where(known[:, None], residual, 0)
+    weighted = samples.descent * weight[:, None, None]
+    flat, flat_weighted = samples.descent.reshape(-1, 4), weighted.reshape(-1, 4)
+    return flat_weighted.T @ flat, flat_weighted.T @ residual.reshape(-1)
+
+
+def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float, first: int = 0) -> np.ndarray:
+    """`pose` moved to where the picture fits best.
+
+    levels: per level, finest first, a list of (Samples, index of the channel set, least residual, weight). pictures: per
+    level the channel sets of the picture, float32 [H,W,C] each. first: coarsest level to begin with is len(levels)-1
+    unless limited by it.
+    """
+    for level in range(len(levels) - 1, first - 1, -1):
+        factor = 2.0**-level
+        here, middle, around = rescaled(pose, factor), (centre + 0.5) * factor - 0.5, reach * factor
+        for _ in range(STEPS[min(level, len(STEPS) - 1)]):
+            matrix, right = np.zeros((4, 4)), np.zeros(4)
+            for samples, channel, least, weight in levels[level]:
+                one, other = normal_equations(samples, pictures[level][channel], here, least)
+                matrix, right = matrix + weight * one, right + weight * other
+            damp = 1e-3 * np.trace(matrix) / 4 + 1e-6
+            step = np.linalg.solve(matrix + damp * np.diag([0.05, 0.05, 1, 1]) + 1e-9 * np.eye(4), right)
+            step = np.clip(step, -2, 2)
+            grow, turn = step[2] / around, step[3] / around
+            change = np.array([[1 + grow, -turn], [turn, 1 + grow]])
+            change = np.column_stack([change, middle + step[:2] - change @ middle])
+            here = joined(here, undone(change))
+            if np.abs(step).max() < STILL:
+                break
+        pose = rescaled(here, 1 / factor)
+    return pose

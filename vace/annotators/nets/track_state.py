@@ -1,0 +1,248 @@
+"""One thing followed from frame to frame: carried, corrected, given up, found again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vace.annotators.nets.appearance import Colours, Features, Look, Sight, patch_places, shape_places
+from vace.annotators.nets.track_label import enlarged_shape, labelled, likeness, smoothed, tidied
+from vace.annotators.nets.track_motion import Flow, Ground, carried, fitted_motion
+from vace.annotators.nets.track_pose import IDENTITY, angle_of, joined, size_of
+
+WORK = 416  # pixels of the longer side, at most, at which everything is worked out
+MEMORY = 8  # frames that a thing's motion is taken from
+
+
+class Follower:
+    """Follows one thing. frame: RGB uint8 [H,W,3], mask: uint8 [H,W], above 0 on the thing in that frame."""
+
+    def __init__(self, frame: np.ndarray, mask: np.ndarray) -> None:
+        self.height, self.width = mask.shape
+        self.factor = max(1.0, max(mask.shape) / WORK)
+        self.size = (round(self.width / self.factor), round(self.height / self.factor))
+        self.colours, self.ground, self.flow = Colours(), Ground(), Flow(max(self.size))
+        self.rng = np.random.default_rng(0)
+        sight = self._seen(frame)
+        small = self._shrunk((mask > 0).astype(np.float32))
+        self._learn_colours(sight, small, 1.0)
+        self.look = self.home = Look(sight, small, (mask > 0).astype(np.uint8) * 255)
+        self.home_pose = IDENTITY  # from home to the look in use
+        self.features: dict[int, Features] = {}
+        self.pose, self.chance = IDENTITY, small
+        self.stiffness, self.is_lost, self.share = 0.7, False, 1.0
+        self.path: list[tuple[np.ndarray, float, float]] = [self._stand()]
+        self.pace = (np.zeros(2), 0.0, 0.0)
+        self.lost_for = 0
+        self.flow.back(sight.gray)
+        self.ground.learn(sight.soft, self._outside(small))
+
+    def step(self, frame: np.ndarray) -> np.ndarray:
+        """The thing's mask in the next frame: uint8 [H,W], 0 or 255, all 0 where it is not seen."""
+        sight = self._seen(frame)
+        back = self.flow.back(sight.gray)
+        self.ground.follow(back, self._outside(self.chance))
+        mask = None
+        if not self.is_lost:
+            mask = self._follow(sight, back)
+        if mask is None:
+            mask = self._seek(sight)
+        if mask is None:
+            self.is_lost, self.lost_for = True, self.lost_for + 1
+            self.chance = np.zeros_like(self.chance)
+            mask = np.zeros((self.height, self.width), np.uint8)
+        else:
+            self.is_lost, self.lost_for = False, 0
+        if not self.is_lost:
+            self.ground.learn(sight.soft, self._outside(self.chance))
+        return mask
+
+    # -- following
+
+    def _follow(self, sight: Sight, back: np.ndarray) -> np.ndarray | None:
+        says = carried(self.chance, back)
+        starts = [self._predicted(), self.pose]
+        motion = fitted_motion(back, says > 0.5, max(1, int(self.look.reach * size_of(self.pose) / 20)))
+        if motion is not None and self.share > 0.3:
+            starts.append(joined(motion, self.pose))
+        pose = self._best(sight, starts)
+        return self._accepted(sight, pose, says, back)
+
+    def _best(self, sight: Sight, starts: list[np.ndarray]) -> np.ndarray:
+        """The best of the poses, each as it is and fitted."""
+        start = max(starts, key=lambda pose: self._worth(sight, pose))
+        fit = self.look.fit(sight, start, coarsest=2)
+        tries = [fit, start]
+        best = max(tries, key=lambda pose: self._worth(sight, pose))
+        if self._worth(sight, best) < 0.8 * (1 + self.look.contrast):
+            more = [self.look.fit(sight, pose) for pose in starts]
+            best = max([best, *more], key=lambda pose: self._worth(sight, pose))
+        return best
+
+    def _worth(self, sight: Sight, pose: np.ndarray) -> float:
+        if not self._is_sane(pose):
+            return -1.0
+        same, inside = self.look.matches(sight, pose)
+        return same * min(1, 2 * inside) + self.look.contrast * self.look.outlined(sight, pose)
+
+    def _is_sane(self, pose: np.ndarray) -> bool:
+        size = size_of(joined(pose, self.home_pose))
+        return bool(np.isfinite(pose).all() and 0.15 < size < 6 and self.look.reach * size_of(pose) > 1.5)
+
+    def _accepted(self, sight: Sight, pose: np.ndarray, says: np.ndarray | None, back) -> np.ndarray | None:
+        """The mask at `pose`, and everything learned from it; None where the thing is not there."""
+        same, inside = self.look.matches(sight, pose)
+        trust = None
+        if says is not None:
+            trust = likeness(carried(self.before.soft, back), sight.soft)
+        picture = self.ground.picture
+        known = self.ground.is_known if picture is not None else None
+        labels = labelled(sight, self.look, pose, self.stiffness, says, trust, picture, known)
+        chance = np.clip(smoothed(labels.chance, sight.gray), 0, 1)
+        expected = max(4.0, self.look.area * size_of(pose) ** 2)
+        mask = tidied(chance > 0.5, 0.03 * expected)
+        self._trace = (same, inside, mask.sum() / expected, self.stiffness)
+        if self._is_gone(sight, labels, mask, same, inside, expected, pose):
+            return None
+        chance = np.where(mask, np.maximum(chance, 0.51), np.minimum(chance, 0.49)).astype(np.float32)
+        self._take(sight, pose, labels, chance, mask, says, trust, expected)
+        return self._whole(sight, labels, chance, mask, pose)
+
+    def _is_gone(self, sight, labels, mask, same, inside, expected, pose) -> bool:
+        if mask.sum() < max(0.05 * expected, 8) * min(1, 2 * inside) or inside < 0.03:
+            return True
+        if self.stiffness > 0.5:
+            if same < 0.5 and same < max(0.12, self.look.chance_matches(sight, pose, self.rng) + 0.08):
+                return True
+            return False
+        colour = sight.chances[mask].mean()
+        return bool(self.look.contrast > 0.4 and colour < 0.3)
+
+    def _take(self, sight, pose, labels, chance, mask, says, trust, expected) -> None:
+        """Learn from an accepted frame."""
+        self.before = sight
+        self.pose, self.chance = pose, chance
+        seen = mask & (labels.shape > 0.5)
+        self.share = float(seen.sum() / max(1, (labels.shape > 0.5).sum()))
+        if says is not None and self.share > 0.3:
+            sure = (says > 0.6) & (trust > 0.5) & (sight.chances > 0.3) & mask
+            if sure.sum() > 0.2 * expected:
+                explained = ((labels.shape > 0.3) & (labels.same > 0.5) & sure).sum() / sure.sum()
+                target = float(np.clip((explained - 0.7) / 0.2, 0, 1))
+                self.stiffness += 0.2 * (target - self.stiffness)
+        self.path.append(self._stand())
+        del self.path[:-MEMORY]
+        if self.share > 0.5:
+            self.pace = self._measured_pace()
+        if self.share > 0.8:
+            self._learn_colours(sight, chance, 0.05)
+
+    def _measured_pace(self) -> tuple[np.ndarray, float, float]:
+        steps = [
+            (b[0] - a[0], np.angle(np.exp(1j * (b[1] - a[1]))), b[2] - a[2])
+            for a, b in zip(self.path, self.path[1:], strict=False)
+        ]
+        if not steps:
+            return self.pace
+        return (
+            np.mean([s[0] for s in steps], 0),
+            float(np.mean([s[1] for s in steps])),
+            float(np.mean([s[2] for s in steps])),
+        )
+
+    def _stand(self) -> tuple[np.ndarray, float, float]:
+        return self.look.centre_at(self.pose), angle_of(self.pose), float(np.log(size_of(self.pose)))
+
+    def _predicted(self, frames: int = 1) -> np.ndarray:
+        centre, angle, size = self._stand()
+        step, turn, grow = self.pace
+        return self.look.pose(centre + frames * step, angle + frames * turn, np.exp(size + frames * grow))
+
+    # -- finding again
+
+    def _seek(self, sight: Sight) -> np.ndarray | None:
+        centre, angle, size = self._stand()
+        size = np.exp(size)
+        ahead = self._predicted(min(self.lost_for + 1, 40))
+        starts = [ahead, self.pose]
+        if self.look.contrast > 0.35:
+            starts += shape_places(self.look, sight, angle, size)
+        starts += patch_places(self.look, sight, angle, size)
+        if self.lost_for % 2:
+            starts += self._features().places(sight)
+        best, worth = None, 0.0
+        for start in starts:
+            if not self._is_sane(start):
+                continue
+            for pose in (self.look.fit(sight, start), start):
+                value = self._worth(sight, pose)
+                if value > worth:
+                    best, worth = pose, value
+        if best is None:
+            return None
+        same, inside = self.look.matches(sight, best)
+        outline = self.look.outlined(sight, best)
+        needed = max(0.4, self.look.chance_matches(sight, best, self.rng) + 0.15)
+        if same < needed or same * inside < 0.1 or (self.look.contrast > 0.4 and outline < 0.4):
+            return None
+        held = self.pose, self.path
+        self.pose, self.path = best, []
+        mask = self._accepted(sight, best, None, None)
+        if mask is None:
+            self.pose, self.path = held
+        return mask
+
+    def _features(self) -> Features:
+        key = id(self.look)
+        if key not in self.features:
+            self.features = {key: Features(self.look)}
+        return self.features[key]
+
+    # -- sizes and colours
+
+    def _seen(self, frame: np.ndarray) -> Sight:
+        import cv2
+
+        small = frame if self.factor == 1 else cv2.resize(frame, self.size, interpolation=cv2.INTER_AREA)
+        sight = Sight(np.ascontiguousarray(small), self.colours)
+        if not hasattr(self, "before"):
+            self.before = sight
+        return sight
+
+    def _shrunk(self, mask: np.ndarray) -> np.ndarray:
+        import cv2
+
+        return mask if self.factor == 1 else cv2.resize(mask, self.size, interpolation=cv2.INTER_AREA)
+
+    def _outside(self, chance: np.ndarray) -> np.ndarray:
+        import cv2
+
+        return cv2.dilate((chance > 0.5).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+
+    def _learn_colours(self, sight: Sight, chance: np.ndarray, rate: float) -> None:
+        import cv2
+
+        inner = cv2.erode((chance > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        self.colours.learn(sight.codes, inner if inner.any() else chance > 0.5, self._outside(chance), rate)
+        if not sight.levels:
+            sight.judge(self.colours)
+
+    def _whole(self, sight, labels, chance, mask, pose) -> np.ndarray:
+        """The mask at the clip's own size."""
+        import cv2
+
+        size = (self.width, self.height)
+        if self.stiffness > 0.6:
+            shape = enlarged_shape(self.look, pose, self.factor, size) > 0.5
+            kernel = np.ones((3, 3), np.uint8)
+            missing = ((labels.shape > 0.5) & ~mask).astype(np.uint8)
+            missing = cv2.morphologyEx(missing, cv2.MORPH_OPEN, kernel)
+            extra = (mask & (labels.shape < 0.5)).astype(np.uint8)
+            extra = cv2.morphologyEx(extra, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+            missing, extra = (
+                cv2.resize(one.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
+                for one in (missing, extra)
+            )
+            return np.where((shape & ~missing) | extra, np.uint8(255), np.uint8(0))
+        if self.factor > 1:
+            chance = cv2.resize(chance, size, interpolation=cv2.INTER_LINEAR)
+        return np.where(chance > 0.5, np.uint8(255), np.uint8(0))

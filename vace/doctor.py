@@ -53,7 +53,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything, one Finding per line of the report. A check that itself breaks is reported, not hidden."""
     checks: list[Callable[[], list[Finding]]] = [
-        _python, _torch, _gpu, _codecs, _decord, _attention, _hub, _disk, _models, _extras,
+        _python, _torch, _gpu, _codecs, _decord, _attention, _hub, _disk, _models, _networks, _extras,
     ]  # fmt: skip
     findings = []
     for check in checks:
@@ -178,6 +178,22 @@ def _models() -> list[Finding]:
     cost = "videos are made by the embedded toy model"
     remedy = "hf download Wan-AI/Wan2.1-VACE-1.3B --local-dir models/Wan2.1-VACE-1.3B"
     return [Finding("base models", "missing", "none found", cost, remedy)]
+
+
+def _networks() -> list[Finding]:
+    from vace.annotators import mediapipe
+    from vace.annotators.networks import NETWORKS, find_weights
+
+    neural = [name for name, row in NETWORKS.items() if find_weights(row) is not None]
+    rows = [Finding("networks", "ok" if neural else "note", f"trained: {', '.join(neural) or 'none here'}",
+                    "" if len(neural) == len(NETWORKS) else "the others are fetched when needed, or embedded ones serve",
+                    "" if len(neural) == len(NETWORKS) else "vace models pull all")]  # fmt: skip
+    if mediapipe.absent():
+        cost = "no poses, faces and person mattes without the trained networks"
+        rows.append(Finding("MediaPipe's networks", "missing", "not here", cost, mediapipe.COMMAND))
+    else:
+        rows.append(Finding("MediaPipe's networks", "ok", f"all {len(mediapipe.FILES)} here"))
+    return rows
 
 
 def _extras() -> list[Finding]:

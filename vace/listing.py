@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 
 from vace.rows import Task
-from vace.tasks import GROUPS, TASKS
+from vace.tasks import COMMON, GROUPS, TASKS
 
+NAME_WIDTH = 20
 # What each base model asks for, from arithmetic: bf16 weights of the transformer plus the text encoder on disk.
 MODEL_NOTES = {
     "vace-1.3B": "19 GB on disk with its text encoder; 480p and 720p",
@@ -24,18 +25,34 @@ def list_tasks() -> str:
             continue
         lines += ["", f"{group}: {meaning}"]
         for task in rows:
-            lines.append(f"  {task.name:<18} {task.help}")
-            detail = "; ".join(_inputs(task)) + (f"; params: {', '.join(task.params)}" if task.params else "")
-            lines += textwrap.wrap(detail, 110, initial_indent=" " * 21, subsequent_indent=" " * 23)
+            lines.append(f"  {task.name:<{NAME_WIDTH}} {task.help}")
+            params = [name for name in task.params if name not in COMMON]
+            detail = "; ".join(_inputs(task)) + (f"; params: {', '.join(params)}" if params else "")
+            indent = " " * (NAME_WIDTH + 3)
+            lines += textwrap.wrap(detail, 116, initial_indent=indent, subsequent_indent=indent + "  ")
     lines += ["", "`vace tasks NAME` explains one, with commands to copy; `vace tasks --json` is for programs."]
     return "\n".join(lines).lstrip("\n")
 
 
 def _inputs(task: Task) -> list[str]:
-    if not task.modes:
-        return [_joined(task.inputs)]
-    default = f" (default {task.default_mode})" if task.default_mode and len(task.modes) > 1 else ""
-    return [f"mode {mode}: {_joined(inputs)}" for mode, inputs in task.modes.items()] + ([default] if default else [])
+    """What the task takes in words: always, and by mode, modes that take the same together."""
+    parts = [_joined(task.inputs)] if task.inputs or not task.modes else []
+    if task.lead_modes:
+        parts += ["video mode " + text for text in _by_inputs(task.lead_modes, bool(task.inputs))]
+    word = "image mode " if task.lead_modes else "mode "
+    parts += [word + text for text in _by_inputs(task.modes, bool(task.inputs))]
+    if task.default_mode and len(task.modes) > 1:
+        parts.append(f"default {task.default_mode}")
+    return parts
+
+
+def _by_inputs(modes, more: bool) -> list[str]:
+    """ "a, b: + one mask" for modes that take the same. more: whether what they take comes on top of something."""
+    groups: dict[str, list[str]] = {}
+    for mode, inputs in modes.items():
+        groups.setdefault(_joined(inputs) if inputs else "", []).append(mode)
+    sign = "+ " if more else ""
+    return [f"{' | '.join(names)}" + (f": {sign}{takes}" if takes else "") for takes, names in groups.items()]
 
 
 def _joined(inputs) -> str:
@@ -50,8 +67,10 @@ def explain_task(task: Task) -> str:
     lines = [f"{task.name} ({task.group}): {task.help}", "", "takes:"]
     lines += [f"  {line}" for line in _inputs(task)]
     if task.lead_modes:
-        lines.append(f"  before the mode, for the video part: {', '.join(task.lead_modes)} (e.g. --mode "
-                     f"{task.lead_modes[0]},{next(iter(task.modes))})")  # fmt: skip
+        one = f"one alone is the images', after {task.default_lead}" if task.default_lead else "one alone serves both"
+        lines.append(
+            f"  --mode VIDEO,IMAGES; {one}; --ref_mask --ref_bbox --ref_label --ref_caption are for the images"
+        )
     lines += ["writes:", f"  {', '.join(task.outputs) or 'nothing: it is for `vace pipeline`'}"]
     if "src_mask" in task.outputs:
         lines.append(f"  under the white of the mask: {task.under_mask}")

@@ -14,11 +14,10 @@ from vace.errors import InputError
 from vace.media.clip import Clip, SelectedClip
 from vace.rows import Input, Task
 from vace.runs import split_list
-from vace.tasks import NETWORK, TASKS
+from vace.tasks import COMMON, NETWORK, TASKS
 
 log = logging.getLogger("vace")
 
-COMMON = ("seed", "backend", "batch_size")  # flags that may stand in any command, of use or not
 
 
 class Selector(Protocol):

@@ -39,6 +39,7 @@ SOURCES = (
 LAYERED = "more_anything"  # the row of tasks joined on the command line
 AUGMENT = ("maskaug_mode", "maskaug_ratio", "seed")
 NETWORK = ("backend", "batch_size")
+COMMON = ("seed", *NETWORK)  # flags that may stand in any command, of use or not
 VIDEO_MASK = ("src_video", "src_mask")
 REFERENCE = ("src_ref_images",)
 OUTPAINT = ("direction", "expand_ratio", "mask_blur")
@@ -289,7 +290,7 @@ _ROWS = (
                             "assets/images/test2.jpg,"),
              "--task expand_anything --mode lastframe,plain --direction up --expand_num 40"
              " --image assets/images/test2.jpg,assets/images/test.jpg")),
-    Task(LAYERED, "composition", LAYERED, "Any tasks joined: --task 'NAME(flag=value,...)+NAME(...)+...'.",
+    Task(LAYERED, "composition", LAYERED, "Any tasks joined: NAME(flag=value,...)+NAME(...)+... as --task.",
          params=("seed", *NETWORK), outputs=(*VIDEO_MASK, *REFERENCE),
          examples=('--task "frameref(mode=firstframe,image=assets/images/test.jpg)'
                    '+outpainting(direction=left,expand_ratio=0.3)'

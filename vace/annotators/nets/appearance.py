@@ -111,7 +111,8 @@ class Look:
         near = (self.away > 1.5) & (self.away < 6)
         inner = (self.depth > 1.5) & (self.depth < 6)
         gap = (sight.chances[inner].mean() if inner.any() else 0) - (sight.chances[near].mean() if near.any() else 0)
-        self.contrast = float(np.clip(gap, 0, 1))  # how well colours alone tell it from what is around it
+        self.contrast = float(np.clip((gap - 0.25) / 0.5, 0, 1))  # how well colours alone tell it from what is around it
+        self.gap = float(gap)
         self.box = cv2.boundingRect(solid)
         self._sample(near)
 
@@ -120,7 +121,7 @@ class Look:
         self.samples = Samples(self.sight.soft, inside, self.centre, self.reach)
         self.tolerance = TOLERANCE + PER_SLOPE * self.samples.slope
         self.levels, self.ring = [], None
-        if self.contrast > 0.15:
+        if self.contrast > 0:
             ring = _spread((self.away < 5) & (self.depth < 5), AROUND)
             self.ring = Samples(self.sight.chances, ring, self.centre, self.reach)
         for level in range(LEVELS):
@@ -130,7 +131,7 @@ class Look:
             middle, reach = (self.centre + 0.5) * factor - 0.5, self.reach * factor
             points = _thinned((inside + 0.5) * factor - 0.5, INSIDE >> level)
             kinds = [(Samples(self.sight.levels[level][0], points, middle, reach), 0, 4.0, 1.0)]
-            if self.contrast > 0.15:
+            if self.contrast > 0:
                 ring = _spread((self.away < 5 / factor) & (self.depth < 5 / factor), AROUND)
                 ring = (ring + 0.5) * factor - 0.5
                 share = len(points) / max(1, len(ring))
@@ -139,18 +140,19 @@ class Look:
                 )
             self.levels.append(kinds)
 
-    def fit(self, sight: Sight, pose: np.ndarray, first: int = 0, coarsest: int = LEVELS) -> np.ndarray:
-        """`pose` moved to where `sight` fits best."""
-        return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, first)
+    def fit(self, sight: Sight, pose: np.ndarray, coarsest: int = LEVELS, is_rigid: bool = False) -> np.ndarray:
+        """`pose` moved to where `sight` fits best; is_rigid: by shifts alone."""
+        return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, is_rigid)
 
-    def matches(self, sight: Sight, pose: np.ndarray) -> tuple[float, float]:
-        """Share of the points within the frame that look the same, and of all points: those that are in the frame."""
+    def matches(self, sight: Sight, pose: np.ndarray) -> tuple[float, float, float]:
+        """Of the points within the frame the share that look the same, of all the share within, and how close they are."""
         found = sampled(sight.soft, moved(self.samples.points, pose))
         off = np.abs(found - self.samples.values).mean(1)
         known = np.isfinite(off)
         inside = np.count_nonzero(known)
-        same = np.count_nonzero(off[known] < self.tolerance[known])
-        return same / max(1, inside), inside / len(off)
+        ratio = off[known] / self.tolerance[known]
+        count = max(1, inside)
+        return np.count_nonzero(ratio < 1) / count, inside / len(off), float(np.maximum(0, 1 - ratio**2).sum()) / count
 
     def outlined(self, sight: Sight, pose: np.ndarray) -> float:
         """How well the colours around the outline fit, 0..1."""
@@ -159,7 +161,7 @@ class Look:
         found = sampled(sight.chances, moved(self.ring.points, pose))[:, 0]
         off = np.abs(found - self.ring.values[:, 0])
         known = np.isfinite(off)
-        return 1 - float(off[known].mean()) / max(0.05, self.contrast) if np.count_nonzero(known) > 8 else 0.0
+        return 1 - float(off[known].mean()) / max(0.25, self.gap) if np.count_nonzero(known) > 8 else 0.0
 
     def chance_matches(self, sight: Sight, pose: np.ndarray, rng: np.random.Generator, tries: int = 40) -> float:
         """The share of points that look the same at most places of the frame where the thing is not: 0.9 quantile."""

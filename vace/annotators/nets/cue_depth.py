@@ -9,7 +9,7 @@ a little better than their rows do: good enough to try a task out, not to build 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,20 +22,33 @@ SLOW = 0.92  # share of the old in colours and range, from one frame to the next
 CUT = 0.1  # mean difference of brightness, after motion, from which on it is another scene
 STILL = 0.8  # pixels of motion, below which it says ever less
 REACH = 60.0  # heights of the picture over which one thing counts as upright: more is straighter
-STANDING, SUBJECT, CONTRAST, CLEAR = 0.55, 0.25, 0.08, 0.12  # what a map is made of
+OUTER = 0.3
+FADE = 0.98  # of what has moved, from one frame to the next
+STANDING, SUBJECT, MOVING, CONTRAST, CLEAR = 0.42, 0.2, 0.24, 0.07, 0.07  # what a map is made of
 
 
 @dataclass
 class _Memory:
-    """Of the clip so far: the last brightness and map, colours near and far, range of maps, extent of motion."""
+    """Of the clip so far: last brightness, map and movers, colours near and far, range of maps, extent of motion."""
 
     gray: np.ndarray
     map: np.ndarray
+    moving: np.ndarray
     near: np.ndarray
     far: np.ndarray
     low: float
     high: float
     moved: float
+
+
+@dataclass(frozen=True)
+class _Back:
+    """A look back: flow to the last frame, its map and movers moved along, how far the map is trusted, 0..1."""
+
+    flow: np.ndarray
+    map: np.ndarray
+    moving: np.ndarray
+    trust: np.ndarray
 
 
 class CueDepth:
@@ -65,39 +78,47 @@ class CueDepth:
     def _coarse(self, small: np.ndarray, gray: np.ndarray, following: np.ndarray | None) -> np.ndarray:
         """The map of one small frame, 0..1; `following` tells the motion in a clip's first frame."""
         ids = _colour_ids(cv2.cvtColor(small, cv2.COLOR_RGB2LAB))
-        last = self._memory
-        flow, earlier, trust = (None, None, None) if last is None else self._look_back(gray, last)
-        if flow is None:
-            last = None
-            near, far = _sorted_colours(ids, gray)
-            flow = None if following is None else self._flow.calc(gray, following, None)
-        else:
-            near, far = last.near, last.far
-        extent, moving = _motion(flow, last.moved if last else None) if flow is not None else (0.0, np.float32(0))
-        subject = np.maximum(_subject(ids, gray, near, far), moving)
-        made = _combined(small, gray, subject)
-        low, high = np.percentile(made[::2, ::2], (1, 99))
-        if last is not None:
-            made += trust * (earlier - made)
-            low, high = _slowly(last.low, low), _slowly(last.high, high)
-            fresh_near, fresh_far = _histograms(ids, subject)
-            near, far = _slowly(near, fresh_near), _slowly(far, fresh_far)
-        self._memory = _Memory(gray, made, near, far, low, high, extent)
-        return np.clip((made - low) / max(high - low, 1e-3), 0, 1).astype(np.float32)
+        back = None if self._memory is None else self._look_back(gray, self._memory)
+        memory = self._renewed(ids, gray, back) if back else self._first(ids, gray, following)
+        subject = _subject(ids, gray, memory.near, memory.far)
+        made = _combined(small, gray, subject, memory.moving)
+        low, high = (float(value) for value in np.percentile(made[::2, ::2], (1, 99)))
+        if back:
+            made = made + back.trust * (back.map - made)
+            low, high = _slowly(memory.low, low), _slowly(memory.high, high)
+            seen = _histograms(ids, np.maximum(subject, memory.moving))
+            memory.near, memory.far = _slowly(memory.near, seen[0]), _slowly(memory.far, seen[1])
+        memory.map, memory.low, memory.high = made, low, high
+        self._memory = memory
+        return np.clip((made - low) / max(high - low, 1e-3), 0, 1)
 
-    def _look_back(self, gray: np.ndarray, last: _Memory) -> tuple[np.ndarray | None, ...]:
-        """Flow to the last frame, its map moved along, and how far that is trusted; Nones where it was another scene."""
+    def _first(self, ids: np.ndarray, gray: np.ndarray, following: np.ndarray | None) -> _Memory:
+        extent, moving = 0.0, np.zeros(gray.shape, np.float32)
+        if following is not None:
+            extent, moving = _motion(self._flow.calc(gray, following, None), None)
+        return _Memory(gray, moving, moving, *_sorted_colours(ids, gray), 0.0, 1.0, extent)
+
+    def _renewed(self, ids: np.ndarray, gray: np.ndarray, back: _Back) -> _Memory:
+        last = self._memory
+        extent, now = _motion(back.flow, last.moved)
+        moving = np.where(now > back.moving, back.moving + 0.3 * (now - back.moving), FADE * back.moving)
+        return replace(last, gray=gray, moving=moving, moved=extent)
+
+    def _look_back(self, gray: np.ndarray, last: _Memory) -> _Back | None:
+        """The last frame, moved along to this one; None where it was another scene or size."""
         if last.gray.shape != gray.shape:
-            return None, None, None
+            return None
         flow = self._flow.calc(gray, last.gray, None)
         x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
         at = x + flow[..., 0], y + flow[..., 1]
-        before = cv2.remap(last.gray, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        before, earlier, moving = (
+            cv2.remap(image, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for image in (last.gray, last.map, last.moving)
+        )
         difference = cv2.absdiff(before, gray).astype(np.float32) / 255
         if difference.mean() > CUT:
-            return None, None, None
-        earlier = cv2.remap(last.map, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return flow, earlier, KEPT * np.exp(-8 * cv2.blur(difference, (3, 3)))
+            return None
+        return _Back(flow, earlier, moving, KEPT * np.exp(-8 * cv2.blur(difference, (3, 3))))
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
@@ -118,6 +139,7 @@ def _places(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     x = ((np.arange(width, dtype=np.float32) + 0.5) / width)[None]
     from_edge = np.minimum(np.minimum(x, 1 - x), y)
     edges = np.clip(1 - from_edge / 0.1, 0, 1) * np.clip((1.1 - y) / 0.4, 0, 1)
+    edges = np.maximum(edges, OUTER * np.clip(np.abs(x - 0.5) / 0.25 - 0.6, 0, 1))
     middle = np.exp(-(((x - 0.5) / 0.2) ** 2 + ((y - 0.6) / 0.3) ** 2) / 2)
     return np.broadcast_to(y, (height, width)), edges, middle
 
@@ -165,13 +187,18 @@ def _marked(ids: np.ndarray, gray: np.ndarray, near: np.ndarray, far: np.ndarray
 
 
 def _subject(ids: np.ndarray, gray: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """How much a pixel is subject, float32 [h,w] in 0..1: by its colour, and by lying enclosed in such colours."""
+    """How much a pixel is subject, float32 [h,w] in 0..1: by its colour, by lying within or between such colours.
+
+    A face has the colours of many backgrounds, but hair above it and clothes below.
+    """
     marked = _marked(ids, gray, near, far)
     closed = cv2.morphologyEx(marked, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
     outside = cv2.copyMakeBorder((closed > 0.45).astype(np.uint8), 1, 0, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(outside, None, (0, 0), 2)
     enclosed = (outside[1:, 1:-1] != 2).astype(np.float32)
-    return cv2.blur(np.maximum(marked, 0.7 * enclosed), (5, 5))
+    tall = np.ones((max(3, len(gray) // 5), 1), np.uint8)
+    between = cv2.morphologyEx(cv2.erode(closed, np.ones((3, 3), np.uint8)), cv2.MORPH_CLOSE, tall)
+    return cv2.blur(np.maximum.reduce([marked, 0.7 * enclosed, 0.7 * between]), (5, 5))
 
 
 def _motion(flow: np.ndarray, moved: float | None) -> tuple[float, np.ndarray]:
@@ -198,18 +225,18 @@ def _background(flow: np.ndarray) -> np.ndarray:
     return basis @ fit
 
 
-def _combined(small: np.ndarray, gray: np.ndarray, subject: np.ndarray) -> np.ndarray:
-    """Inverse depth, float32 [h,w], from the cues that one frame has."""
+def _combined(small: np.ndarray, gray: np.ndarray, subject: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Inverse depth, float32 [h,w], from all cues."""
     contrast = _contrast(gray.astype(np.float32) / 255)
     clear = 1 - cv2.blur(cv2.erode(small.min(axis=2), np.ones((5, 5), np.uint8)), (7, 7)).astype(np.float32) / 255
-    upright = np.clip(0.8 * subject + 0.2 * contrast, 0, 0.995)
-    total = STANDING * _standing(upright) + SUBJECT * subject + CONTRAST * contrast + CLEAR * clear
+    upright = np.clip(np.maximum(0.8 * subject + 0.2 * contrast, moving), 0, 0.995)
+    total = STANDING * _standing(upright) + SUBJECT * subject + MOVING * moving + CONTRAST * contrast + CLEAR * clear
     levels = (np.clip(total, 0, 1) * 255).astype(np.uint8)
     return cv2.blur(cv2.medianBlur(levels, 7).astype(np.float32) / 255, (3, 3))
 
 
 def _contrast(gray: np.ndarray) -> np.ndarray:
-    """Strength of fine detail around a pixel, 0..1: defocus leaves none (the "dark" of a haze-free picture has some)."""
+    """Strength of fine detail around a pixel, float32 [h,w] in 0..1: defocus leaves none."""
     detail = cv2.dilate(np.abs(gray - cv2.GaussianBlur(gray, (0, 0), 1.2)), np.ones((5, 5), np.uint8))
     spread = cv2.blur(cv2.blur(detail, (11, 11)), (11, 11))
     return np.clip(spread / (np.percentile(spread[::2, ::2], 95) + 0.02), 0, 1)

@@ -23,7 +23,7 @@ PRESENCE, SURE = 0.5, 0.9  # from which somebody followed is still there, and so
 SEEN = 0.5  # visibility from which a point counts as seen
 ROI_SCALE = 1.25  # the square about a person, against the circle through its outermost points
 HEAT_SIDE, HEAT_SURE = 7, 0.5  # the window of a heat map that a point is refined in, and from which heat
-LOOKS, CALM, WILD = 3, 0.02, 0.06  # looks at a new person; sides its points move between two: enough, and too much
+LOOKS, CALM, WILD = 3, 0.02, 0.12  # looks at a new person; sides its points move between two: enough, and too much
 SAME = 0.18  # of a person's side: the mean distance of points below which two finds are one person
 PART_SCORE, PART_ROOM = 0.6, 1.6  # of a detection in a part: at least so sure, at most so many times the part's side
 PROOF, PROOF_ROOMS = replace(BODIES, score=0.65), (1.0, 1.6)  # the detector's second opinion, in squares so much larger

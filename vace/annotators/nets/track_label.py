@@ -20,6 +20,7 @@ class Labels:
     chance: np.ndarray
     shape: np.ndarray
     same: np.ndarray
+    like_ground: np.ndarray
 
 
 def warped(layer: np.ndarray, pose: np.ndarray, size: tuple[int, int], border: float = 0.0) -> np.ndarray:
@@ -87,13 +88,15 @@ def labelled(
     odds = odds + lean * (0.15 + 0.85 * tell) * (1 - 0.7 * stiffness)
     if flow_says is not None:
         odds = odds + flow_trust * (2 * flow_says - 1) * 3 * (1 - 0.6 * stiffness)
+    like_ground = np.zeros_like(same)
     if ground is not None:
         like_ground = likeness(ground, sight.soft)
         weight = np.where(shape > 0.5, np.clip(1 - 1.5 * same * stiffness, 0, 1), 1.0)
         odds = (
             odds + np.where(is_known, np.where(like_ground > 0.5, -2.0, 0.7) * np.abs(2 * like_ground - 1), 0) * weight
         )
-    return Labels((1 / (1 + np.exp(-odds))).astype(np.float32), shape, same.astype(np.float32))
+        like_ground = np.where(is_known, like_ground, 0)
+    return Labels((1 / (1 + np.exp(-odds))).astype(np.float32), shape, same.astype(np.float32), like_ground)
 
 
 def smoothed(chance: np.ndarray, guide: np.ndarray, reach: int = 4, softness: float = 40.0) -> np.ndarray:

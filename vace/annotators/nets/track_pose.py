@@ -100,14 +100,13 @@ def normal_equations(
     return flat_weighted.T @ flat, flat_weighted.T @ residual.reshape(-1)
 
 
-def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float, first: int = 0) -> np.ndarray:
+def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float, shifts_only: bool = False) -> np.ndarray:
     """`pose` moved to where the picture fits best.
 
     levels: per level, finest first, a list of (Samples, index of the channel set, least residual, weight). pictures: per
-    level the channel sets of the picture, float32 [H,W,C] each. first: coarsest level to begin with is len(levels)-1
-    unless limited by it.
+    level the channel sets of the picture, float32 [H,W,C] each. shifts_only: neither turned nor scaled.
     """
-    for level in range(len(levels) - 1, first - 1, -1):
+    for level in range(len(levels) - 1, -1, -1):
         factor = 2.0**-level
         here, middle, around = rescaled(pose, factor), (centre + 0.5) * factor - 0.5, reach * factor
         for _ in range(STEPS[min(level, len(STEPS) - 1)]):
@@ -115,9 +114,13 @@ def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float,
             for samples, channel, least, weight in levels[level]:
                 one, other = normal_equations(samples, pictures[level][channel], here, least)
                 matrix, right = matrix + weight * one, right + weight * other
+            if shifts_only:
+                matrix[2:, :2] = matrix[:2, 2:] = 0
             damp = 1e-3 * np.trace(matrix) / 4 + 1e-6
             step = np.linalg.solve(matrix + damp * np.diag([0.05, 0.05, 1, 1]) + 1e-9 * np.eye(4), right)
             step = np.clip(step, -2, 2)
+            if shifts_only:
+                step[2:] = 0
             grow, turn = step[2] / around, step[3] / around
             change = np.array([[1 + grow, -turn], [turn, 1 + grow]])
             change = np.column_stack([change, middle + step[:2] - change @ middle])

@@ -29,7 +29,7 @@ class Follower:
         self.home_pose = IDENTITY  # from home to the look in use
         self.features: dict[int, Features] = {}
         self.pose, self.chance = IDENTITY, small
-        self.stiffness, self.is_lost, self.share = 0.7, False, 1.0
+        self.stiffness, self.is_lost, self.share, self.visible = 0.7, False, 1.0, 1.0
         self.path: list[tuple[np.ndarray, float, float]] = [self._stand()]
         self.pace = (np.zeros(2), 0.0, 0.0)
         self.lost_for = 0
@@ -70,19 +70,20 @@ class Follower:
     def _best(self, sight: Sight, starts: list[np.ndarray]) -> np.ndarray:
         """The best of the poses, each as it is and fitted."""
         start = max(starts, key=lambda pose: self._worth(sight, pose))
-        fit = self.look.fit(sight, start, coarsest=2)
+        is_rigid = self.visible < 0.4
+        fit = self.look.fit(sight, start, 2, is_rigid)
         tries = [fit, start]
         best = max(tries, key=lambda pose: self._worth(sight, pose))
         if self._worth(sight, best) < 0.8 * (1 + self.look.contrast):
-            more = [self.look.fit(sight, pose) for pose in starts]
+            more = [self.look.fit(sight, pose, is_rigid=is_rigid) for pose in starts]
             best = max([best, *more], key=lambda pose: self._worth(sight, pose))
         return best
 
     def _worth(self, sight: Sight, pose: np.ndarray) -> float:
         if not self._is_sane(pose):
             return -1.0
-        same, inside = self.look.matches(sight, pose)
-        return same * min(1, 2 * inside) + self.look.contrast * self.look.outlined(sight, pose)
+        _, inside, close = self.look.matches(sight, pose)
+        return close * min(1, 2 * inside) + self.look.contrast * self.look.outlined(sight, pose)
 
     def _is_sane(self, pose: np.ndarray) -> bool:
         size = size_of(joined(pose, self.home_pose))
@@ -90,7 +91,7 @@ class Follower:
 
     def _accepted(self, sight: Sight, pose: np.ndarray, says: np.ndarray | None, back) -> np.ndarray | None:
         """The mask at `pose`, and everything learned from it; None where the thing is not there."""
-        same, inside = self.look.matches(sight, pose)
+        same, inside, _ = self.look.matches(sight, pose)
         trust = None
         if says is not None:
             trust = likeness(carried(self.before.soft, back), sight.soft)
@@ -104,11 +105,14 @@ class Follower:
         if self._is_gone(sight, labels, mask, same, inside, expected, pose):
             return None
         chance = np.where(mask, np.maximum(chance, 0.51), np.minimum(chance, 0.49)).astype(np.float32)
-        self._take(sight, pose, labels, chance, mask, says, trust, expected)
+        self._take(sight, pose, labels, chance, mask, says, trust, expected, inside)
         return self._whole(sight, labels, chance, mask, pose)
 
     def _is_gone(self, sight, labels, mask, same, inside, expected, pose) -> bool:
         if mask.sum() < max(0.05 * expected, 8) * min(1, 2 * inside) or inside < 0.03:
+            return True
+        ground = labels.like_ground[mask]
+        if (ground > 0.5).mean() > 0.5 and ground.mean() > labels.same[mask].mean():
             return True
         if self.stiffness > 0.5:
             if same < 0.5 and same < max(0.12, self.look.chance_matches(sight, pose, self.rng) + 0.08):
@@ -117,12 +121,13 @@ class Follower:
         colour = sight.chances[mask].mean()
         return bool(self.look.contrast > 0.4 and colour < 0.3)
 
-    def _take(self, sight, pose, labels, chance, mask, says, trust, expected) -> None:
+    def _take(self, sight, pose, labels, chance, mask, says, trust, expected, inside) -> None:
         """Learn from an accepted frame."""
         self.before = sight
         self.pose, self.chance = pose, chance
         seen = mask & (labels.shape > 0.5)
         self.share = float(seen.sum() / max(1, (labels.shape > 0.5).sum()))
+        self.visible = self.share * inside
         if says is not None and self.share > 0.3:
             sure = (says > 0.6) & (trust > 0.5) & (sight.chances > 0.3) & mask
             if sure.sum() > 0.2 * expected:
@@ -131,9 +136,9 @@ class Follower:
                 self.stiffness += 0.2 * (target - self.stiffness)
         self.path.append(self._stand())
         del self.path[:-MEMORY]
-        if self.share > 0.5:
+        if self.visible > 0.5:
             self.pace = self._measured_pace()
-        if self.share > 0.8:
+        if self.visible > 0.8:
             self._learn_colours(sight, chance, 0.05)
 
     def _measured_pace(self) -> tuple[np.ndarray, float, float]:
@@ -173,13 +178,14 @@ class Follower:
         for start in starts:
             if not self._is_sane(start):
                 continue
-            for pose in (self.look.fit(sight, start), start):
+            shifted = self.look.fit(sight, start, is_rigid=True)
+            for pose in (self.look.fit(sight, shifted, 2), shifted, start):
                 value = self._worth(sight, pose)
                 if value > worth:
                     best, worth = pose, value
         if best is None:
             return None
-        same, inside = self.look.matches(sight, best)
+        same, inside, _ = self.look.matches(sight, best)
         outline = self.look.outlined(sight, best)
         needed = max(0.4, self.look.chance_matches(sight, best, self.rng) + 0.15)
         if same < needed or same * inside < 0.1 or (self.look.contrast > 0.4 and outline < 0.4):

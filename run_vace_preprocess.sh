@@ -95,7 +95,7 @@ example image_scribble                                    vace preprocess --task
 example image_outpainting                                 vace preprocess --task image_outpainting --image assets/images/test.jpg --direction left,right
 
 # composition: several of the above in one
-example composition                                       vace preprocess --task firstclip --video assets/videos/test.mp4 --clip_frames 17 --expand_num 32 --pre_save_dir processed/examples/first
+example composition                                       vace preprocess --task firstclip --video assets/videos/test.mp4 --clip_frames 9 --expand_num 32 --pre_save_dir processed/examples/first
 example composition                                       vace preprocess --task outpainting_inner --video assets/videos/test.mp4 --direction left,right --expand_ratio 0.2 --pre_save_dir processed/examples/second
 example composition                                       vace preprocess --task composition --src_video processed/examples/first/src_video-firstclip.mp4,processed/examples/second/src_video-outpainting_inner.mp4 --src_mask processed/examples/first/src_mask-firstclip.mp4,processed/examples/second/src_mask-outpainting_inner.mp4 --process_type firstclip,outpainting_inner
 example move_anything                                     vace preprocess --task move_anything --image assets/images/test.jpg --bbox '150,30,380,300 20,30,250,300'

@@ -55,7 +55,7 @@ SMALLER = {
 }  # drawn at the model's size
 # The first two lines prepare what the third puts together.
 COMPOSED = {
-    "preprocess": ("--clip_frames 17 --expand_num 32", ""),
+    "preprocess": ("--clip_frames 9 --expand_num 32", ""),
     "pipeline": ("--clip_frames 5 --expand_num 12", "--prompt 'The meadow goes on to both sides'"),
 }
 GUIDE = {

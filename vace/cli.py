@@ -85,7 +85,7 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "bench":
         parser.add_argument("what", choices=("media", "annotators", "wan"))
         parser.add_argument("--ckpt_dir", default="tiny", help="checkpoint for bench wan (tiny)")
-        parser.add_argument("--frames", type=int, help="frames of the short clip (300), or of the video (the model's)")
+        parser.add_argument("--frames", type=int, help="frames of the clip (media 300, annotators 81), or of the video")
         parser.add_argument("--long_frames", type=int, default=3000, help="frames of the long clip of bench media")
         parser.add_argument("--out", help="folder for the .json and .md (printed only when absent)")
 

@@ -108,7 +108,9 @@ def models(action: str | None = None, name: str | None = None, json: bool = Fals
         from vace.pull import pull
 
         if not name:
-            raise InputError("models pull: say which; `vace models` lists them, `vace models pull all` gets every network")
+            raise InputError(
+                "models pull: say which; `vace models` lists them, `vace models pull all` gets every network"
+            )
         return pull(name)
     from vace.network_listing import list_networks, network_rows
 
@@ -129,6 +131,10 @@ def bench(what: str, out: str | None = None, frames: int | None = None, progress
         from vace.bench import media as module
 
         result = module.run(frames=frames or 300, long_frames=given["long_frames"])
+    elif what == "annotators":
+        from vace.bench import annotators as module
+
+        result = module.run(frames=frames)
     else:
         from vace.bench import wan as module
 

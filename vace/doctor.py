@@ -185,9 +185,11 @@ def _networks() -> list[Finding]:
     from vace.annotators.networks import NETWORKS, find_weights
 
     neural = [name for name, row in NETWORKS.items() if find_weights(row) is not None]
-    rows = [Finding("networks", "ok" if neural else "note", f"trained: {', '.join(neural) or 'none here'}",
-                    "" if len(neural) == len(NETWORKS) else "the others are fetched when needed, or embedded ones serve",
-                    "" if len(neural) == len(NETWORKS) else "vace models pull all")]  # fmt: skip
+    found = f"trained: {', '.join(neural) or 'none here'}"
+    rows = [Finding("networks", "ok", found)]
+    if len(neural) < len(NETWORKS):
+        cost = "the others are fetched when needed, or embedded ones serve"
+        rows = [Finding("networks", "note", found, cost, "vace models pull all")]
     if mediapipe.absent():
         cost = "no poses, faces and person mattes without the trained networks"
         rows.append(Finding("MediaPipe's networks", "missing", "not here", cost, mediapipe.COMMAND))

@@ -7,38 +7,48 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from example_lines import lines_of
 
-from vace.tasks import TASKS, resolve_mode
+from vace.tasks import TASKS, find_task, resolve_mode
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("run_vace_preprocess.sh", "run_vace_wan.sh", "run_vace_pipeline.sh")
-DOORS = {"vace_preproccess.py": "preprocess", "vace_wan_inference.py": "wan", "vace_pipeline.py": "pipeline"}
-
-
-def lines_of(script: str) -> dict[str, list[list[str]]]:
-    """Example name -> its commands as argument lists of `vace`."""
-    found: dict[str, list[list[str]]] = {}
-    for name, line in re.findall(r"^example (\S+)\s+(.*)$", (ROOT / script).read_text(), re.MULTILINE):
-        words = shlex.split(line)
-        if words[0] == "python":
-            words = ["vace", DOORS[Path(words[1]).name], *words[2:]]
-        assert words[0] == "vace"
-        found.setdefault(name, []).append(words[1:])
-    return found
-
-
-EXAMPLES = [(script, name) for script in SCRIPTS for name in lines_of(script)]
+# The lines of run_vace_preprocess.sh are run, and looked at, in test_preprocess_examples.py.
+EXAMPLES = [(script, name) for script in SCRIPTS[1:] for name in lines_of(script)]
+FEW_FRAMES = 24  # of each clip: what they are made of is looked at elsewhere
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A folder that has what the examples name: the example media under assets/."""
+    from vace.media.video import VideoReader, VideoWriter
+
     folder = tmp_path_factory.mktemp("clone")
-    (folder / "assets").symlink_to(ROOT / "assets")
+    for kind in ("images", "masks"):
+        shutil.copytree(ROOT / "assets" / kind, folder / "assets" / kind)
+    (folder / "assets/videos").mkdir()
+    for path in sorted((ROOT / "assets/videos").glob("*.mp4")):
+        with (
+            VideoReader(path) as reader,
+            VideoWriter(folder / "assets/videos" / path.name, reader.fps, kind="exact") as writer,
+        ):
+            writer.write(reader.get(range(FEW_FRAMES)))
     return folder
+
+
+def is_slow(script: str, name: str) -> bool:
+    """Lines that differ from others only in how their reference is cut."""
+    if script != "run_vace_pipeline.sh" or name == "reference_anything_salientmasktrack":
+        return False
+    repeated = ("image_reference_", "image_inpainting_", "reference_anything_", "animate_anything_",
+                "swap_anything_masktrack_", "expand_anything_firstframe_")  # fmt: skip
+    shown = ("image_reference_salient", "image_inpainting_mask", "animate_anything_plain",
+             "swap_anything_masktrack_salient", "expand_anything_firstframe_plain")  # fmt: skip
+    return name.startswith(repeated) and name not in shown
 
 
 def quickly(arguments: list[str]) -> list[str]:
@@ -53,7 +63,13 @@ def quickly(arguments: list[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("script", "name"), EXAMPLES, ids=[f"{script}:{name}" for script, name in EXAMPLES])
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        pytest.param(script, name, id=f"{script}:{name}", marks=[pytest.mark.slow] if is_slow(script, name) else [])
+        for script, name in EXAMPLES
+    ],
+)
 def test_example_runs(script, name, vace, clone, monkeypatch):
     monkeypatch.chdir(clone)
     for arguments in lines_of(script)[name]:
@@ -76,13 +92,21 @@ def test_every_task_and_mode_has_a_line(script):
         for command, *arguments in commands:
             options = dict(zip(arguments[0::2], arguments[1::2], strict=True))
             if command == script.removeprefix("run_vace_").removesuffix(".sh") and "--task" in options:
-                task = TASKS[options["--task"]]
+                task = find_task(options["--task"])
                 mode = resolve_mode(task, options.get("--mode"))
-                shown.add((task.name, mode.split(",")[-1] if mode else None))
+                shown |= {(task.name, mode.split(",")[-1] if mode else None)}
+                shown |= {(task.name, f"{mode.split(',')[0]},")} if mode and task.lead_modes else set()
     wanted = {(task.name, mode) for task in TASKS.values() for mode in (task.modes or [None])}
+    wanted |= {(task.name, f"{mode},") for task in TASKS.values() for mode in task.lead_modes}
     if "preprocess" in script:
         wanted.discard(("txt2vid", None))
     assert wanted <= shown
+
+
+def test_scripts_are_what_the_table_says():
+    command = [sys.executable, str(ROOT / "scripts/make_examples.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def readme_commands() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ class Depth:
             raise InputError(f"--normalize {normalize}: unknown; {nearest(str(normalize), NORMALIZE)}")
         network = networks.get(self.network)
         if frames is None:
-            return redrawn(None, images, lambda image: _draw(image, _mapper(network)))
-        maps = _mapper(network)
-        if normalize == "frame":
-            return redrawn(frames, None, lambda chunk: _draw(chunk, maps))
-        return Result(_clip_wide(frames, maps), frames.frame_count, frames.width, frames.height)
+            return redrawn(None, images, lambda image: _draw(image, _fresh(network)))
+        network = _fresh(network)
+        if normalize == "frame" or hasattr(network, "limits"):
+            return redrawn(frames, None, lambda chunk: _draw(chunk, network))
+        return Result(_clip_wide(frames, network), frames.frame_count, frames.width, frames.height)
 
 
 class DepthV2(Depth):
@@ -75,25 +75,27 @@ class DepthV2(Depth):
     network = "depthv2"
 
 
-def _mapper(network: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes maps of one clip or picture: at the network's own size where it has one, else at the frames'.
-
-    A network that remembers frames is asked for a copy that remembers none, so that no clip sees another.
-    """
-    if hasattr(network, "fresh"):
-        network = network.fresh()
-    return getattr(network, "maps", network.depths)
+def _fresh(network: Any) -> Any:
+    """A network that remembers frames is asked for a copy that remembers none, so that no clip sees another."""
+    return network.fresh() if hasattr(network, "fresh") else network
 
 
-def _draw(frames: np.ndarray, maps: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return pictures(levels(maps(frames)), *frames.shape[1:3])
+def _maps(frames: np.ndarray, network: Any) -> np.ndarray:
+    """Maps at the network's own size where it has one, else at the frames'."""
+    return network.maps(frames) if hasattr(network, "maps") else network.depths(frames)
 
 
-def _clip_wide(frames: Clip, maps: Callable[[np.ndarray], np.ndarray]) -> Iterator[Chunk]:
+def _draw(frames: np.ndarray, network: Any) -> np.ndarray:
+    """Every frame stretched by itself; by the network's own limits where it keeps its range steady."""
+    low, high = getattr(network, "limits", (None, None))
+    return pictures(levels(_maps(frames, network), low, high), *frames.shape[1:3])
+
+
+def _clip_wide(frames: Clip, network: Any) -> Iterator[Chunk]:
     """The clip's chunks, stretched by the extremes of all maps: these wait in a file until the last is known."""
     spool, low, high = Spool(), np.inf, -np.inf
     for chunk in frames.chunks():
-        made = maps(chunk)
+        made = _maps(chunk, network)
         low, high = min(low, made.min()), max(high, made.max())
         spool.add(made)
     for made in spool.replay():

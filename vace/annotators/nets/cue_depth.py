@@ -9,7 +9,7 @@ a little better than their rows do: good enough to try a task out, not to build 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,13 +17,15 @@ import numpy as np
 LONGEST = 256  # side of the pictures that are looked at
 BINS = 12  # of each of three colour axes
 ROUNDS = 3  # in which a first frame's colours are sorted into near and far
-KEPT = 0.8  # of the last frame's map, where it fits
+KEPT = 0.88  # of the last frame's map, where it fits
 SLOW = 0.92  # share of the old in colours and range, from one frame to the next
+LEARNT = 4  # every so many frames the colours are sorted anew
 CUT = 0.1  # mean difference of brightness, after motion, from which on it is another scene
 STILL = 0.8  # pixels of motion, below which it says ever less
-REACH = 60.0  # heights of the picture over which one thing counts as upright: more is straighter
-OUTER = 0.3
-FADE = 0.98  # of what has moved, from one frame to the next
+REACH = 60.0  # steps from the picture's foot to its head, at each of which what is not upright gives way to its row
+OUTER = 0.3  # how much the outer thirds count as the picture's edges
+SMALLEST = 32  # side that the flow needs
+FADE, FADE_FAST = 0.98, 0.7  # share left of what has moved, from one frame to the next: all still, others moving
 STANDING, SUBJECT, MOVING, CONTRAST, CLEAR = 0.42, 0.2, 0.24, 0.07, 0.07  # what a map is made of
 
 
@@ -38,7 +40,8 @@ class _Memory:
     far: np.ndarray
     low: float
     high: float
-    moved: float
+    moved: float | None
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class CueDepth:
 
     It remembers the clip whose chunks it is given one after the other, until the scene or the size changes.
     """
+
+    limits = (0.0, 1.0)  # it stretches by itself, slowly: stretched frame by frame the scale would flicker
 
     def __init__(self) -> None:
         self._memory: _Memory | None = None
@@ -86,29 +91,37 @@ class CueDepth:
         if back:
             made = made + back.trust * (back.map - made)
             low, high = _slowly(memory.low, low), _slowly(memory.high, high)
-            seen = _histograms(ids, np.maximum(subject, memory.moving))
-            memory.near, memory.far = _slowly(memory.near, seen[0]), _slowly(memory.far, seen[1])
         memory.map, memory.low, memory.high = made, low, high
         self._memory = memory
         return np.clip((made - low) / max(high - low, 1e-3), 0, 1)
 
     def _first(self, ids: np.ndarray, gray: np.ndarray, following: np.ndarray | None) -> _Memory:
-        extent, moving = 0.0, np.zeros(gray.shape, np.float32)
+        extent, moving = None, np.zeros(gray.shape, np.float32)
         if following is not None:
-            extent, moving = _motion(self._flow.calc(gray, following, None), None)
-        return _Memory(gray, moving, moving, *_sorted_colours(ids, gray), 0.0, 1.0, extent)
+            extent, moving = _motion(self._motion_between(gray, following), gray, None)
+        near, far = _sorted_colours(ids, gray, moving)
+        return _Memory(gray, np.zeros_like(moving), moving, near, far, 0.0, 1.0, extent)
 
     def _renewed(self, ids: np.ndarray, gray: np.ndarray, back: _Back) -> _Memory:
         last = self._memory
-        extent, now = _motion(back.flow, last.moved)
-        moving = np.where(now > back.moving, back.moving + 0.3 * (now - back.moving), FADE * back.moving)
-        return replace(last, gray=gray, moving=moving, moved=extent)
+        extent, now = _motion(back.flow, gray, last.moved)
+        # Who stands while others move is background; where all stand still, the last mover is still who it was.
+        kept = np.float32(FADE - (FADE - FADE_FAST) * min(1.0, float(now.max())))
+        moving = np.where(now > back.moving, back.moving + 0.3 * (now - back.moving), kept * back.moving)
+        colours = last.near, last.far
+        if last.count % LEARNT == 0:
+            seen = _sorted_colours(ids, gray, moving)
+            colours = (_slowly(old, new, SLOW**LEARNT) for old, new in zip(colours, seen, strict=True))
+        return _Memory(gray, last.map, moving, *colours, last.low, last.high, extent, last.count + 1)
+
+    def _motion_between(self, gray: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.nan_to_num(self._flow.calc(gray, other, None), posinf=0, neginf=0)
 
     def _look_back(self, gray: np.ndarray, last: _Memory) -> _Back | None:
         """The last frame, moved along to this one; None where it was another scene or size."""
         if last.gray.shape != gray.shape:
             return None
-        flow = self._flow.calc(gray, last.gray, None)
+        flow = self._motion_between(gray, last.gray)
         x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
         at = x + flow[..., 0], y + flow[..., 1]
         before, earlier, moving = (
@@ -124,12 +137,12 @@ class CueDepth:
 def _small(frame: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))
-    size = max(8, round(width * scale)), max(8, round(height * scale))
+    size = max(SMALLEST, round(width * scale)), max(SMALLEST, round(height * scale))
     return cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
 
 
-def _slowly(old, new):
-    return SLOW * old + (1 - SLOW) * new
+def _slowly(old, new, share: float = SLOW):
+    return share * old + (1 - share) * new
 
 
 @functools.lru_cache(maxsize=8)
@@ -172,12 +185,15 @@ def _likely_near(ids: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarr
     return (near / (near + far + 1e-5))[ids]
 
 
-def _sorted_colours(ids: np.ndarray, gray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours near and far of a first frame: those of the middle against those of the edges, then of what they mark."""
+def _sorted_colours(ids: np.ndarray, gray: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours near and far of one frame: those of its middle against those of its edges, then of what they mark.
+
+    What moves is near. Every frame is sorted by itself: marks made with earlier ones would creep over the picture.
+    """
     _, edges, middle = _places(*ids.shape)
-    near, far = _histogram(ids, middle), _histogram(ids, edges)
+    near, far = _histogram(ids, middle + moving), _histogram(ids, edges)
     for _ in range(ROUNDS - 1):
-        near, far = _histograms(ids, _marked(ids, gray, near, far))
+        near, far = _histograms(ids, np.maximum(_marked(ids, gray, near, far), moving))
     return near, far
 
 
@@ -193,24 +209,37 @@ def _subject(ids: np.ndarray, gray: np.ndarray, near: np.ndarray, far: np.ndarra
     """
     marked = _marked(ids, gray, near, far)
     closed = cv2.morphologyEx(marked, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))
-    outside = cv2.copyMakeBorder((closed > 0.45).astype(np.uint8), 1, 0, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    outside = cv2.copyMakeBorder((closed > 0.6).astype(np.uint8), 1, 0, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(outside, None, (0, 0), 2)
     enclosed = (outside[1:, 1:-1] != 2).astype(np.float32)
     tall = np.ones((max(3, len(gray) // 5), 1), np.uint8)
     between = cv2.morphologyEx(cv2.erode(closed, np.ones((3, 3), np.uint8)), cv2.MORPH_CLOSE, tall)
-    return cv2.blur(np.maximum.reduce([marked, 0.7 * enclosed, 0.7 * between]), (5, 5))
+    found = np.maximum.reduce([marked, 0.6 * enclosed, 0.7 * between]) * (1 - 0.85 * _backdrop(gray))
+    return cv2.blur(found, (5, 5))
 
 
-def _motion(flow: np.ndarray, moved: float | None) -> tuple[float, np.ndarray]:
+def _backdrop(gray: np.ndarray) -> np.ndarray:
+    """Sky and walls, float32 [h,w] in 0..1: what is reached from the upper edge straight down without any edge."""
+    smooth = cv2.blur(gray, (5, 5)).astype(np.float32) / 255
+    slopes = (cv2.Sobel(smooth, -1, along, 1 - along, scale=1 / 8) for along in (0, 1))
+    steps = np.maximum(*(np.abs(slope) for slope in slopes))
+    crossed = np.cumsum(np.maximum(steps - 0.012, 0), axis=0)
+    return cv2.blur(np.exp(-crossed / 0.08), (7, 3))
+
+
+def _motion(flow: np.ndarray, gray: np.ndarray, moved: float | None) -> tuple[float, np.ndarray]:
     """Extent of motion against the background in pixels, renewed slowly, and how much every pixel has of it, 0..1."""
-    length = cv2.blur(np.linalg.norm(flow - _background(flow), axis=-1), (5, 5))
+    length = cv2.magnitude(*cv2.split(flow - _background(flow)))
+    unsteady = np.median(length[_places(*gray.shape)[1] > 0.5])  # noise moves the background too
+    length = np.maximum(length - 2 * unsteady, 0)
     extent = float(np.percentile(length[::2, ::2], 95))
     extent = extent if moved is None else _slowly(moved, extent)
-    return extent, np.clip(length / (extent + 0.3), 0, 1) * min(1.0, extent / STILL)
+    moving = np.clip(length / (extent + 0.3), 0, 1) * np.float32(min(1.0, extent / STILL) ** 2)
+    return extent, np.clip(_guided(gray.astype(np.float32) / 255, moving, 4, 0.002), 0, 1)
 
 
 def _background(flow: np.ndarray) -> np.ndarray:
-    """The affine motion of the picture's edges, float32 [h,w,2]; twice fitted, the second time without what strays."""
+    """The affine motion of the picture's edges, float32 [h,w,2], fitted again with less weight for what strays."""
     height, width = flow.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     basis = np.stack([x / width - 0.5, y / height - 0.5, np.ones_like(x)], axis=-1)
@@ -228,8 +257,9 @@ def _background(flow: np.ndarray) -> np.ndarray:
 def _combined(small: np.ndarray, gray: np.ndarray, subject: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Inverse depth, float32 [h,w], from all cues."""
     contrast = _contrast(gray.astype(np.float32) / 255)
-    clear = 1 - cv2.blur(cv2.erode(small.min(axis=2), np.ones((5, 5), np.uint8)), (7, 7)).astype(np.float32) / 255
-    upright = np.clip(np.maximum(0.8 * subject + 0.2 * contrast, moving), 0, 0.995)
+    darkest = cv2.min(cv2.min(small[..., 0], small[..., 1]), small[..., 2])  # haze leaves no channel dark
+    clear = 1 - cv2.blur(cv2.erode(darkest, np.ones((5, 5), np.uint8)), (7, 7)).astype(np.float32) / 255
+    upright = np.minimum(np.maximum.reduce([subject, moving, 0.6 * contrast]), 0.99)
     total = STANDING * _standing(upright) + SUBJECT * subject + MOVING * moving + CONTRAST * contrast + CLEAR * clear
     levels = (np.clip(total, 0, 1) * 255).astype(np.uint8)
     return cv2.blur(cv2.medianBlur(levels, 7).astype(np.float32) / 255, (3, 3))

@@ -88,10 +88,11 @@ class DwPose:
 
         memory and hands are for networks that follow people or have parts to leave out: this one does neither.
         """
-        height, width = frames.shape[1:3]
-        reversed_frames = [np.ascontiguousarray(frame[..., ::-1]) for frame in frames]
-        places = [rtmpose.crops(self._boxes(frame), width, height) for frame in reversed_frames]
-        inputs = [rtmpose.net_inputs(frame, some) for frame, some in zip(reversed_frames, places, strict=True)]
+        places, inputs = [], []
+        for frame in frames:
+            frame = np.ascontiguousarray(frame[..., ::-1])
+            places.append(rtmpose.crops(self._boxes(frame), frame.shape[1], frame.shape[0]))
+            inputs.append(rtmpose.net_inputs(frame, places[-1]))
         points, scores = rtmpose.points_of(*self._bins(np.concatenate(inputs)), np.concatenate(places))
         ends = np.cumsum([len(some) for some in places])[:-1]
         split = zip(np.split(points, ends), np.split(scores, ends), strict=True)

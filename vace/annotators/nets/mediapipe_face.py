@@ -11,13 +11,14 @@ import numpy as np
 
 from vace.annotators import mediapipe
 from vace.annotators.boxes import Box
-from vace.annotators.nets.blaze import FAR_FACES, NEAR_FACES, Found, Roi, cut, detect, overlaps, tiles, turned, whole
+from vace.annotators.nets.blaze import FAR_FACES, NEAR_FACES, Found, Roi, cut, detect, overlaps, tiles, turned
 
 SIZE = 192  # side of the mesh network's input
 FLAG = 0.5  # from which the mesh lies on a face; the back of a head has 0.00
 ROI_SCALE = 1.5  # the square about a face, against its box
 MOST, OVERLAP = 16, 0.4
 LEAST_TILE = 96  # pixels: smaller parts hold no face that a mesh could lie on
+LEAST_HEAD, HEAD_ROOM, FAR = 4.0, 5.0, 1.5  # pixels of a head's reach; the square searched, and how far off, in reaches
 RIGHT_EYE, LEFT_EYE = 33, 263  # outer corners in the mesh, of the person's own sides
 
 # The mesh points nearest to the 68 of iBUG's scheme: jaw, brows, nose, eyes, lips, from the picture's left.
@@ -31,7 +32,7 @@ POINTS68 = (
 
 @dataclass(frozen=True)
 class Face:
-    """points: float32 [468,2], x and y in pixels. score: that it is one, 0..1. roi: to look for it in the next frame."""
+    """points: float32 [468,2], x and y in pixels. score: that it is one, 0..1. roi: where to look in the next frame."""
 
     points: np.ndarray
     score: float
@@ -63,6 +64,34 @@ def face_roi(found: Found) -> Roi:
     return Roi((x1 + x2) / 2, (y1 + y2) / 2, side, turned(found.points[0], found.points[1], 0))
 
 
+def find_face(image: np.ndarray, head: np.ndarray, before: Roi | None = None) -> Face | None:
+    """The face of one head in `image` (RGB uint8 [H,W,3]); None where it is turned away or too small.
+
+    head: points [n,2] of eyes, ears, nose and mouth in pixels. before: the square that the face of the frame before
+    told of, which is tried first.
+    """
+    centre = head.mean(axis=0)
+    reach = float(np.linalg.norm(head - centre, axis=1).max())
+    if reach < LEAST_HEAD:
+        return None
+    face = None if before is None else mesh(image, before)
+    if face is not None and _is_on(face, centre, reach):
+        return face
+    square = Roi(*centre.tolist(), HEAD_ROOM * reach)
+    faces = (_settled(image, found) for found in detect(image, NEAR_FACES, [square]))
+    return next((face for face in faces if face is not None and _is_on(face, centre, reach)), None)
+
+
+def _settled(image: np.ndarray, found: Found) -> Face | None:
+    """The mesh of a detected face, looked at again in its own square, which fits better than the detection's."""
+    face = mesh(image, face_roi(found))
+    return face and mesh(image, face.roi)
+
+
+def _is_on(face: Face, centre: np.ndarray, reach: float) -> bool:
+    return float(np.linalg.norm(face.points.mean(axis=0) - centre)) < FAR * reach
+
+
 class MediapipeFace:
     """Faces by MediaPipe's two detectors, each checked and measured by the mesh that must lie on it."""
 
@@ -84,7 +113,7 @@ def find_faces(image: np.ndarray) -> list[Face]:
     faces: list[tuple[float, Face]] = []
     for net, rois in searches:
         for found in detect(image, net, rois):
-            face = mesh(image, face_roi(found))
+            face = _settled(image, found)
             if face is not None and not any(_is_same(face, other) for _, other in faces):
                 faces.append((found.score * face.score, face))
     faces.sort(key=lambda pair: -pair[0])

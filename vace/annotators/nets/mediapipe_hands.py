@@ -24,9 +24,9 @@ FAR = 0.4  # of the searched square's side: a palm whose wrist is farther from t
 
 @dataclass(frozen=True)
 class Hand:
-    """points: float32 [21,2], x and y in pixels, from the wrist to the little finger's tip. score: that it is one, 0..1.
+    """points: float32 [21,2], x and y in pixels, from the wrist to the little finger's tip.
 
-    roi: the square to look for it in the next frame.
+    score: that it is one, 0..1. roi: the square to look for it in the next frame.
     """
 
     points: np.ndarray

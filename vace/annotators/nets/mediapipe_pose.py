@@ -8,13 +8,17 @@ a person the square comes to rest, on anything else it wanders off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from vace.annotators import mediapipe
 from vace.annotators.nets.blaze import BODIES, Found, Roi, cut, detect, overlaps, tiles, turned, whole
+from vace.annotators.nets.mediapipe_face import POINTS68, Face, find_face
+from vace.annotators.nets.mediapipe_hands import Hand, find_hand
 from vace.annotators.nets.poses import BODY, FACE, FEET, LEFT_HAND, NOBODY, POINTS, RIGHT_HAND, Memory, OneEuro, People
 
 MOST = 8  # people in one picture
@@ -27,6 +31,7 @@ LOOKS, CALM, WILD = 3, 0.02, 0.12  # looks at a new person; sides its points mov
 SAME = 0.18  # of a person's side: the mean distance of points below which two finds are one person
 PART_SCORE, PART_ROOM = 0.6, 1.6  # of a detection in a part: at least so sure, at most so many times the part's side
 PROOF, PROOF_ROOMS = replace(BODIES, score=0.65), (1.0, 1.6)  # the detector's second opinion, in squares so much larger
+LEAST_SHARE, AT_ONCE = 0.2, 0.05  # of a followed square's change that is taken; the change, in sides, taken wholly
 FARTHER, NEARER = 1.5, 2.2  # the square searched for large people, against the picture; for small ones, against theirs
 PARTS_FROM = 240  # pixels of the short side from which halves of it are searched
 
@@ -65,10 +70,10 @@ def find_people(
     "auto" is "parts" without `previous`, else "whole".
     """
     people: list[Person] = []
-    previous = previous or [] if search != "auto" or previous else previous
     if search == "auto":
         search = "parts" if previous is None else "whole"
-    for index, one in enumerate(previous or []):
+    previous = previous or []
+    for index, one in enumerate(previous):
         _add(people, _look(image, one.roi, with_masks, index), previous)
     if search == "lost" and len(people) == len(previous):
         return people
@@ -77,7 +82,7 @@ def find_people(
             continue
         for roi in find(image):
             if len(people) < MOST and not any(_is_near(roi, one.roi) for one in people):
-                _add(people, _settle(image, roi, with_masks), previous or [])
+                _add(people, _settle(image, roi, with_masks), previous)
     return people
 
 
@@ -126,7 +131,7 @@ def _settle(image: np.ndarray, roi: Roi, with_masks: bool) -> Person | None:
 
 
 def _is_detected(image: np.ndarray, roi: Roi) -> bool:
-    """Whether the detector, shown nothing but the square, finds a person there too: things seldom fool both networks."""
+    """Whether the detector, shown the square alone, finds a person there too: things seldom fool both networks."""
     squares = (replace(roi, side=roi.side * room, angle=0.0) for room in PROOF_ROOMS)
     found = (found for square in squares for found in detect(image, PROOF, [square]))
     return any(_is_near(body_roi(one), roi) for one in found)
@@ -186,7 +191,19 @@ def _look(image: np.ndarray, roi: Roi, with_masks: bool, follows: int | None = N
     if box is None:
         return None
     mask = _matte(matte[0, :, :, 0], roi, width, height) if with_masks else None
-    return Person(points[:33], visibility, score, box, mask, circle_roi(points[33], points[34]), follows)
+    told = circle_roi(points[33], points[34])
+    roi = told if follows is None else _calmed(roi, told)
+    return Person(points[:33], visibility, score, box, mask, roi, follows)
+
+
+def _calmed(before: Roi, told: Roi) -> Roi:
+    """The square to look at next: what is `told`, less of it the less it differs, since points tremble with it."""
+    turn = math.remainder(told.angle - before.angle, 2 * math.pi)
+    apart = (math.hypot(told.x - before.x, told.y - before.y) + abs(told.side - before.side)) / before.side + abs(turn)
+    share = min(1.0, max(LEAST_SHARE, apart / AT_ONCE))
+    x, y, side = (old + share * (new - old) for old, new in
+                  ((before.x, told.x), (before.y, told.y), (before.side, told.side)))  # fmt: skip
+    return Roi(x, y, side, before.angle + share * turn)
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -230,3 +247,129 @@ def _matte(logits: np.ndarray, roi: Roi, width: int, height: int) -> np.ndarray:
 
     matte = np.rint(sigmoid(logits) * 255).astype(np.uint8)
     return cv2.warpAffine(matte, roi.matrix(SIZE), (width, height), flags=cv2.INTER_LINEAR)
+
+
+# Which of the 33 points OpenPose's 18 of a body are, the neck (None) made of the shoulders; then the feet's three each.
+BODY_ORDER = (0, None, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
+FEET_ORDER = (31, 31, 29, 32, 32, 30)  # one point stands for the great and the small toe
+SHOULDERS, NECK_SURE = (11, 12), 0.3
+ARMS = ((13, 15, 17, 19), (14, 16, 18, 20))  # elbow, wrist, little finger, index of the left and the right one
+CUT = 28.0  # levels of mean change between two frames' thumbnails that make a cut
+SEARCH_WHOLE, SEARCH_PARTS = 4, 24  # frames between two searches for people who came
+SHOWN, HELD = 2, 6  # frames that somebody lost is still drawn, and still looked for in the same place
+CALMING = 0.3  # the share of a new visibility
+
+
+@dataclass
+class _Track:
+    """What is kept of one person from frame to frame."""
+
+    person: Person
+    missed: int = 0  # frames since it was seen last
+    shown: tuple[np.ndarray, np.ndarray] | None = None  # points and scores
+    visibility: np.ndarray | None = None
+    body: OneEuro = field(default_factory=lambda: OneEuro(haste=40.0))  # MediaPipe's 80 lets large bodies tremble
+    parts: dict[int, tuple[Face | Hand, OneEuro]] = field(default_factory=dict)  # by the part's first point
+
+
+@dataclass
+class _State:
+    """What is kept of a clip: how many frames since the last cut, the last one's thumbnail, and people."""
+
+    count: int = 0
+    thumbnail: np.ndarray | None = None
+    tracks: list[_Track] = field(default_factory=list)
+
+
+class MediapipePose:
+    """Bodies, faces and hands by MediaPipe's networks, followed and smoothed through a clip.
+
+    short_side: None, frames of any size are looked at as they are.
+    """
+
+    short_side: int | None = None
+
+    def poses(self, frames: np.ndarray, memory: Memory | None = None, *, hands: bool = True) -> list[People]:
+        """The people in each of `frames` (RGB uint8 [t,H,W,3]), which follow one another.
+
+        memory: of the clip that the frames belong to, where it comes in several chunks; None: these are all of it.
+        hands: False leaves them out, which is faster.
+        """
+        memory = Memory() if memory is None else memory
+        return [self._frame(frame, memory, hands) for frame in frames]
+
+    def _frame(self, frame: np.ndarray, memory: Memory, hands: bool) -> People:
+        old = memory.state or _State()
+        thumbnail = _thumbnail(frame)
+        if old.thumbnail is not None and np.abs(thumbnail - old.thumbnail).mean() > CUT:
+            old = _State()
+        search = "lost" if old.count % SEARCH_WHOLE else "parts" if not old.count % SEARCH_PARTS else "whole"
+        before = [track.person for track in old.tracks] if old.count else None
+        people = find_people(frame, before, with_masks=False, search=search)
+        tracks = _continued(old.tracks, people)
+        memory.state = _State(old.count + 1, thumbnail, tracks)
+        for track in tracks:
+            if not track.missed:
+                track.shown = _whole_body(frame, track, memory.fps, hands)
+        found = [track.shown for track in tracks if track.missed <= SHOWN]
+        return People(*(np.stack(values) for values in zip(*found, strict=True))) if found else NOBODY
+
+
+def _continued(tracks: list[_Track], people: list[Person]) -> list[_Track]:
+    """The tracks of `people`, then those of who is missed, but not for long."""
+    out = []
+    for one in people:
+        track = _Track(one) if one.follows is None else tracks[one.follows]
+        track.person, track.missed = one, 0
+        out.append(track)
+    followed = {one.follows for one in people}
+    for index, track in enumerate(tracks):
+        if index not in followed and track.missed < HELD:
+            track.missed += 1
+            out.append(track)
+    return out
+
+
+def _thumbnail(frame: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA).mean(axis=2)
+
+
+def _whole_body(frame: np.ndarray, track: _Track, fps: float, hands: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Points float32 [134,2] and scores float32 [134] of one person, smoothed."""
+    person = track.person
+    points, scores = np.zeros((POINTS, 2), np.float32), np.zeros(POINTS, np.float32)
+    body = track.body(person.points33, person.roi.side, fps)
+    before = person.visibility if track.visibility is None else track.visibility
+    track.visibility = seen = before + CALMING * (person.visibility - before)
+    for part, order in ((BODY, BODY_ORDER), (FEET, FEET_ORDER)):
+        for index, source in enumerate(order, part.start):
+            points[index] = body[list(SHOULDERS)].mean(axis=0) if source is None else body[source]
+            scores[index] = float(seen[list(SHOULDERS)].min() > NECK_SURE) if source is None else seen[source]
+    finds = [(FACE, partial(_face, frame, person))]
+    if hands:
+        parts = zip((LEFT_HAND, RIGHT_HAND), ARMS, strict=True)
+        finds += [(part, partial(_hand, frame, person, arm)) for part, arm in parts]
+    for part, find in finds:
+        old, smooth = track.parts.pop(part.start, (None, OneEuro()))
+        new = find(old)
+        if new is not None:
+            track.parts[part.start] = new, smooth
+            shown = new.points[list(POINTS68)] if part is FACE else new.points
+            points[part], scores[part] = smooth(shown, new.roi.side, fps), new.score
+    return points, scores
+
+
+def _face(frame: np.ndarray, person: Person, old: Face | None) -> Face | None:
+    head = person.points33[:11]
+    return find_face(frame, head, old and old.roi) if person.visibility[0] >= SEEN else None
+
+
+def _hand(frame: np.ndarray, person: Person, arm: tuple[int, int, int, int], old: Hand | None) -> Hand | None:
+    if person.visibility[arm[1]] < SEEN:
+        return None
+    elbow, wrist, little, index = person.points33[list(arm)]
+    knuckles = (little + index) / 2
+    side = max(1.6 * float(np.linalg.norm(elbow - wrist)), 5 * float(np.linalg.norm(knuckles - wrist)))
+    return find_hand(frame, wrist, Roi(*(wrist + 1.2 * (knuckles - wrist)).tolist(), side), old and old.roi)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from vace.weight_files import open_weights
 
 MULTIPLE = 64
 LONGEST_SHORT_SIDE = 1024
-BYTES_PER_PIXEL = 2000  # float32: the head holds 128 channels at full size, before and after resizing
+BYTES_PER_PIXEL = 2100  # measured in float32; most of it is the head, 128 channels at full size
 
 
 def network_size(height: int, width: int) -> tuple[int, int]:
@@ -30,6 +29,8 @@ def network_size(height: int, width: int) -> tuple[int, int]:
 
 def network_input(frames: np.ndarray) -> np.ndarray:
     """RGB uint8 [t,H,W,3] -> float32 [t,3,h,w] in -1..1, resized by areas while still uint8, as the original."""
+    import cv2
+
     height, width = network_size(*frames.shape[1:3])
     resized = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
     pixels = np.stack(resized).astype(np.float32) / np.float32(127.5) - np.float32(1)
@@ -91,5 +92,7 @@ class Midas:
 
     def depths(self, frames: np.ndarray) -> np.ndarray:
         """`maps` at the frames' size, float32 [t,H,W]."""
+        import cv2
+
         height, width = frames.shape[1:3]
         return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA) for one in self.maps(frames)])

@@ -32,7 +32,7 @@ class RaftModule(nn.Module):
         return self.fnet(_centred(pictures)).float()
 
     def flow(
-        self, pictures: torch.Tensor, first: torch.Tensor, second: torch.Tensor, rounds: int = ROUNDS
+        self, pictures: torch.Tensor, first: torch.Tensor, second: torch.Tensor, rounds: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """From `pictures` [n,3,H,W], whose features are `first`, to those whose features are `second`.
 
@@ -57,13 +57,13 @@ class _Pairs(nn.Module):
 
     def __init__(self, raft: RaftModule) -> None:
         super().__init__()
-        self.raft = raft
+        self.raft, self.rounds = raft, ROUNDS
         self._last: dict[bool, tuple[torch.Tensor, torch.Tensor]] = {}  # by precision: a frame and its features
 
     def forward(self, frames: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Padded frames [n,3,H,W] and the numbers of those paired, int64 [t] each -> flow, float32 [t,H,W,2]."""
         features = self._features(frames)
-        _, flow = self.raft.flow(frames[first], features[first], features[second])
+        _, flow = self.raft.flow(frames[first], features[first], features[second], self.rounds)
         return flow.permute(0, 2, 3, 1)
 
     def _features(self, frames: torch.Tensor) -> torch.Tensor:
@@ -127,8 +127,9 @@ def distinct(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, list[in
 
 
 def _bytes_per_pixel(pixels: int) -> float:
-    """Of working memory for one pair of frames: the encoders' maps, and the correlation, which grows with the square."""
-    return 1000 + pixels / DOWN**4 * 4 * 4 / 3 * 1.25
+    """Of working memory for one pair: the encoders' maps, and the correlation, which grows with the square."""
+    places = pixels / DOWN**2
+    return 1000 + 1.25 * (4 / 3 * 4 * places) / DOWN**2  # bytes of a float, with all levels and room to make them
 
 
 def _levels(flow: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 ON_THING, FIRST_CORNER, SECOND_CORNER = 1, 2, 3  # what a point is said to be
-BYTES_PER_PIXEL = 1500  # of the image encoder's working memory
+BYTES_PER_PIXEL = 1000  # of the image encoder's working memory: twice what the largest took in float32
 
 
 def coordinates(prompt: Prompt, width: int, height: int, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -153,6 +153,10 @@ def load(weights: Weights) -> Any:
 
     if weights.folder is not None:
         return loading_hf.from_folder(Sam2VideoModel, weights.folder)
+    where = str(weights.files[0])
     with loading_hf.quiet():
         config, tensors = sam2_keys.read(weights.files[0])
-    return loading_hf.from_tensors(Sam2VideoModel, config, tensors, str(weights.files[0]))
+    network = loading_hf.from_tensors(Sam2VideoModel, config, tensors, where)
+    # transformers keeps silent about some unknown tensors: those that its picture network has no use for.
+    loading_hf.refuse_misfits(where, "SAM 2", unknown=tensors.keys() - network.state_dict().keys())
+    return network

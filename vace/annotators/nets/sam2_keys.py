@@ -153,6 +153,7 @@ def _vision_config(shapes: Mapping[str, Shape]) -> tuple[Any, int]:
     """The image encoder's config, and the side of the pictures that it takes."""
     from transformers import Sam2HieraDetConfig, Sam2VisionConfig
 
+    patch = shapes[_TRUNK + "patch_embed.proj.weight"]
     widths = [
         shapes[f"{_TRUNK}blocks.{i}.attn.proj.weight"][0]
         for i in range(_count(shapes, r"image_encoder\.trunk\.blocks\.(\d+)\."))
@@ -163,7 +164,6 @@ def _vision_config(shapes: Mapping[str, Shape]) -> tuple[Any, int]:
     if size is None:
         known = "; ".join(f"{width}, {counts}" for width, counts in SIZES)
         raise LookupError(f"an encoder of width {dims[0]} with {blocks} blocks per stage; known: {known}")
-    patch = shapes[_TRUNK + "patch_embed.proj.weight"]
     side = size.image_size
     backbone = Sam2HieraDetConfig(
         hidden_size=dims[0],

@@ -7,6 +7,7 @@ memory attention still looks at: the prompted frame, the last `num_maskmem - 1` 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,6 +17,8 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from vace.annotators.nets.prompts import Prompt
 from vace.annotators.nets.sam2 import coordinates
+
+log = logging.getLogger("vace")
 
 THING = 0  # the id of what is followed
 MEMORY = ("maskmem_features", "maskmem_pos_enc")  # of a frame, as transformers calls it
@@ -81,7 +84,9 @@ def prompt_session(session: Sam2VideoInferenceSession, prompt: Prompt, width: in
         mask = torch.from_numpy((prompt.mask > 0).astype(np.float32))[None, None]
         if mask.shape[-2:] != (side, side):
             mask = functional.interpolate(mask, (side, side), mode="bilinear", align_corners=False, antialias=True)
-        session.add_mask_inputs(index, 0, (mask >= 0.5).float())
+        inside = mask >= 0.5
+        inside = inside if inside.any() else mask > 0  # a dot that stretching thins out stays a dot
+        session.add_mask_inputs(index, 0, inside.float())
     session.obj_with_new_inputs = [THING]
 
 
@@ -108,6 +113,7 @@ def encoded(
                 raise
             size //= 2
             torch.cuda.empty_cache()
+            log.info("the device's memory is short: %d frames at a time", size)
             continue
         start += len(found)
         yield from found

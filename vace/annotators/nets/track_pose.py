@@ -54,13 +54,16 @@ def rescaled(pose: np.ndarray, factor: float) -> np.ndarray:
 
 
 def sampled(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """`picture` (float32 [H,W] or [H,W,C]) at points [n,2] between pixels, bilinear; NaN outside: float32 [n,C]."""
+    """`picture` (float32 [H,W] or [H,W,C]) between its pixels, bilinear, NaN outside: float32 [n,C] or [k,n,C].
+
+    points: (x, y), [n,2] or [k,n,2].
+    """
     import cv2
 
-    at = np.ascontiguousarray(points[None], np.float32)
+    at = np.ascontiguousarray(points.reshape(-1, *points.shape[-2:]), np.float32)
     border = (np.nan,) * 4
     found = cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
-    return found.reshape(len(points), -1)
+    return found.reshape(*points.shape[:-1], -1)
 
 
 class Samples:
@@ -79,7 +82,7 @@ class Samples:
         x, y = ((points - centre) / reach).T
         x, y = x[:, None], y[:, None]
         self.descent = np.stack([across, down, across * x + down * y, down * x - across * y], -1)  # [n,C,4]
-        self.slope = np.sqrt(np.nanmean(across**2 + down**2, axis=1))
+        self.slope = np.sqrt(np.mean(np.nan_to_num(across**2 + down**2), axis=1))
         self.descent[~np.isfinite(self.descent)] = 0
 
 
@@ -92,7 +95,7 @@ def normal_equations(
     known = np.isfinite(size)
     if np.count_nonzero(known) < 8:
         return np.zeros((4, 4)), np.zeros(4)
-    scale = 4.685 * np.clip(1.4826 * np.median(size[known]), least, 6 * least)
+    scale = 4.685 * np.clip(1.4826 * np.median(size[known]), least, 3 * least)
     weight = np.where(known, np.clip(1 - (size / scale) ** 2, 0, 1) ** 2, 0)
     residual = np.where(known[:, None], residual, 0)
     weighted = samples.descent * weight[:, None, None]

@@ -70,7 +70,7 @@ class Follower:
     def _best(self, sight: Sight, starts: list[np.ndarray]) -> np.ndarray:
         """The best of the poses, each as it is and fitted."""
         start = max(starts, key=lambda pose: self._worth(sight, pose))
-        is_rigid = self.visible < 0.4
+        is_rigid = self.visible < 0.6
         fit = self.look.fit(sight, start, 2, is_rigid)
         tries = [fit, start]
         best = max(tries, key=lambda pose: self._worth(sight, pose))
@@ -82,8 +82,14 @@ class Follower:
     def _worth(self, sight: Sight, pose: np.ndarray) -> float:
         if not self._is_sane(pose):
             return -1.0
-        _, inside, close = self.look.matches(sight, pose)
-        return close * min(1, 2 * inside) + self.look.contrast * self.look.outlined(sight, pose)
+        match = self.look.matches(sight, pose)
+        return match.close * min(1, 2 * match.inside) + self.look.contrast * self.look.outlined(sight, pose)
+
+    def _strangeness(self, pose: np.ndarray) -> float:
+        """How much `pose` differs in size and turn from what was last seen."""
+        _, angle, size = self._stand()
+        turn = abs(np.angle(np.exp(1j * (angle_of(pose) - angle))))
+        return 1.2 * abs(np.log(size_of(pose)) - size) + 0.2 * turn
 
     def _is_sane(self, pose: np.ndarray) -> bool:
         size = size_of(joined(pose, self.home_pose))
@@ -91,7 +97,8 @@ class Follower:
 
     def _accepted(self, sight: Sight, pose: np.ndarray, says: np.ndarray | None, back) -> np.ndarray | None:
         """The mask at `pose`, and everything learned from it; None where the thing is not there."""
-        same, inside, _ = self.look.matches(sight, pose)
+        match = self.look.matches(sight, pose)
+        same, inside = match.same, match.inside
         trust = None
         if says is not None:
             trust = likeness(carried(self.before.soft, back), sight.soft)
@@ -109,13 +116,13 @@ class Follower:
         return self._whole(sight, labels, chance, mask, pose)
 
     def _is_gone(self, sight, labels, mask, same, inside, expected, pose) -> bool:
-        if mask.sum() < max(0.05 * expected, 8) * min(1, 2 * inside) or inside < 0.03:
+        if mask.sum() < max(0.03 * expected, 8) * min(1, 2 * inside) or inside < 0.03:
             return True
         ground = labels.like_ground[mask]
         if (ground > 0.5).mean() > 0.5 and ground.mean() > labels.same[mask].mean():
             return True
         if self.stiffness > 0.5:
-            if same < 0.5 and same < max(0.12, self.look.chance_matches(sight, pose, self.rng) + 0.08):
+            if same < 0.5 and same < 0.05 + self.look.chance_matches(sight, pose, self.rng):
                 return True
             return False
         colour = sight.chances[mask].mean()
@@ -134,9 +141,11 @@ class Follower:
                 explained = ((labels.shape > 0.3) & (labels.same > 0.5) & sure).sum() / sure.sum()
                 target = float(np.clip((explained - 0.7) / 0.2, 0, 1))
                 self.stiffness += 0.2 * (target - self.stiffness)
-        self.path.append(self._stand())
-        del self.path[:-MEMORY]
-        if self.visible > 0.5:
+        if self.visible < 0.8:
+            self.path.clear()
+        else:
+            self.path.append(self._stand())
+            del self.path[:-MEMORY]
             self.pace = self._measured_pace()
         if self.visible > 0.8:
             self._learn_colours(sight, chance, 0.05)
@@ -174,21 +183,20 @@ class Follower:
         starts += patch_places(self.look, sight, angle, size)
         if self.lost_for % 2:
             starts += self._features().places(sight)
-        best, worth = None, 0.0
-        for start in starts:
-            if not self._is_sane(start):
-                continue
-            shifted = self.look.fit(sight, start, is_rigid=True)
-            for pose in (self.look.fit(sight, shifted, 2), shifted, start):
-                value = self._worth(sight, pose)
-                if value > worth:
-                    best, worth = pose, value
-        if best is None:
+        tries = [self.look.fit(sight, start, is_rigid=True) for start in starts if self._is_sane(start)]
+        tries = sorted(tries, key=lambda pose: -self._worth(sight, pose))[:2]
+        tries += [self.look.fit(sight, pose, 2) for pose in tries]
+        best = max(tries, key=lambda pose: self._worth(sight, pose) - self._strangeness(pose), default=None)
+        if best is None or not self._is_sane(best):
             return None
-        same, inside, _ = self.look.matches(sight, best)
-        outline = self.look.outlined(sight, best)
-        needed = max(0.4, self.look.chance_matches(sight, best, self.rng) + 0.15)
-        if same < needed or same * inside < 0.1 or (self.look.contrast > 0.4 and outline < 0.4):
+        match = self.look.matches(sight, best)
+        is_ahead = np.hypot(*(self.look.centre_at(best) - self.look.centre_at(ahead))) < 0.5 * self.look.reach * size
+        least, outline = (0.12, -1) if is_ahead else (0.35, 0.4)
+        if match.same < max(least, self.look.chance_matches(sight, best, self.rng) + 0.1):
+            return None
+        if match.same * match.inside < 0.05 or match.same < self._strangeness(best):
+            return None
+        if self.look.contrast > 0.4 and self.look.outlined(sight, best) < outline:
             return None
         held = self.pose, self.path
         self.pose, self.path = best, []

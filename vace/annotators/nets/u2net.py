@@ -18,7 +18,7 @@ from vace.annotators.networks import Weights
 
 SIDE = 320  # of the network's square input, whatever the picture's aspect
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, on RGB in 0..1
-BYTES_PER_PIXEL = 6000  # of working memory, measured on the whole network
+BYTES_PER_PIXEL = 4000  # of working memory for one frame: 1734 in activations at their peak, and cuDNN's own
 # name -> (height of the unit, channels in, middle, out); F: dilated convolutions in place of pooling
 ENCODER = {
     "stage1": ("7", 3, 32, 64),
@@ -131,6 +131,13 @@ def levels(saliency: np.ndarray) -> np.ndarray:
     return ((saliency - low) / np.where(span > 0, span, 1) * 255).astype(np.uint8)
 
 
+def enlarged(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [t,h,w] -> uint8 [t,height,width], between pixels linearly."""
+    import cv2
+
+    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps])
+
+
 class U2Net:
     """The network `salient`: the original's own weights, weights.files = (u2net.pt,).
 
@@ -141,19 +148,18 @@ class U2Net:
         module = U2NetModule().eval()
         load_original(module, weights.files)
         self._device, self._asked = device, batch_size
-        self._run = Precision(_fused(module).to(device), device, levels)
+        # Channels last: its many thin layers are bound by memory, and a quarter faster so (2.0 against 2.8 s a frame on
+        # one core, with the batch norms folded in).
+        self._run = Precision(_fused(module).to(device, memory_format=torch.channels_last), device, levels)
 
     def maps(self, frames: np.ndarray) -> np.ndarray:
         """RGB uint8 [t,H,W,3] -> how salient each pixel is, uint8 [t,H,W], 0..255."""
-        import cv2
-
         size = fitting_batch(SIDE * SIDE, BYTES_PER_PIXEL, self._device, self._asked)
-        squares = levels(in_batches(self._saliency, size, frames))
-        height, width = frames.shape[1:3]
-        return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in squares])
+        return enlarged(levels(in_batches(self._saliency, size, frames)), *frames.shape[1:3])
 
     def _saliency(self, frames: np.ndarray) -> np.ndarray:
-        return self._run(torch.from_numpy(prepared(frames)).to(self._device))
+        batch = torch.from_numpy(prepared(frames)).to(self._device)
+        return self._run(batch.contiguous(memory_format=torch.channels_last))
 
 
 def _fused(module: U2NetModule) -> U2NetModule:

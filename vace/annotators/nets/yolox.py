@@ -1,7 +1,7 @@
 """YOLOX before and behind its network: a picture in, boxes of people out. Pure functions on arrays.
 
-The network is trained on BGR in 0..255, in the upper left of a gray square (Ge et al., arXiv:2107.08430); thresholds are
-those of DWPose (annotators/dwpose/onnxdet.py of the original).
+The network is trained on BGR in 0..255, in the upper left of a gray square (Ge et al., arXiv:2107.08430); thresholds
+are those of DWPose (annotators/dwpose/onnxdet.py of the original).
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def person_boxes(raw: np.ndarray, scale: float) -> np.ndarray:
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Indices of the boxes [n,4] (last pixels inclusive) that no better one overlaps by more than `overlap`, best first.
+    """Indices of the boxes [n,4] (last pixels inclusive) that no better one overlaps too much, best first.
 
-    overlap: intersection over union.
+    overlap: the intersection over union that is still borne.
     """
     order = np.argsort(scores)[::-1]
     areas = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1)

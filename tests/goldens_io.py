@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,28 @@ def comparable_cases(stem: str) -> list[dict]:
 def annotator_document(stem: str) -> dict:
     """The raw JSON of annotators/<stem>.json (its `doc`, tables ...)."""
     return json.loads((goldens_dir() / "annotators" / f"{stem}.json").read_text())
+
+
+def rule_weights(stem: str) -> dict:
+    """Torch weights of a network of an annotator pack, as its `doc` says they were made: by rule, from their names."""
+    import torch
+
+    document = annotator_document(stem)
+    gain = float(re.search(r"gain (\d+(\.\d+)?)", document["doc"])[1])
+    (listed,) = (case["keys"] for case in document["cases"] if "keys" in case)
+    weights = {}
+    for key, shape in listed:
+        noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+        if key.endswith("running_var"):
+            value = 0.5 + noise**2
+        elif key.endswith("running_mean"):
+            value = 0.1 * noise
+        elif len(shape) == 1:
+            value = 1 + 0.1 * noise if key.endswith(".weight") else 0.05 * noise
+        else:
+            value = gain * noise / np.sqrt(np.prod(shape[1:]))
+        weights[key] = torch.from_numpy(value.astype(np.float32))
+    return weights
 
 
 def model_document(family: str, stem: str) -> dict:

@@ -38,7 +38,18 @@ def _negative_ends(box, width, height):
     return (x1, y1, x2 + width if x2 < 0 else x2, y2 + height if y2 < 0 else y2)
 
 
+def _box_with_area(box, mask):
+    if box[0] < box[2] and box[1] < box[3]:
+        return tuple(box)
+    y, x = np.nonzero(mask)
+    return (x.min(), y.min(), x.max(), y.max())
+
+
 FIXES |= {
+    "box_of_one_part": (
+        "the original's box around the centres of a mask's parts is a point where there is one part; ours is its box",
+        _box_with_area,
+    ),
     "float_filler": (
         "the original holds filler as 127.5 in floats, which its writer cuts to 127; ours are the bytes on disk",
         lambda frame: frame.astype(np.uint8),
@@ -75,5 +86,47 @@ FIXES |= {
     "composition_mask_form": (
         "the original's masks are 0/1 or 0/255 with a channel axis, ours are bool",
         lambda masks: masks[..., 0] > 0,
+    ),
+}
+
+
+def _without_padding(picture, height, width, multiple=8):
+    """What the original added to a picture to make whole multiples of 8 lies half before and half after."""
+    top, left = (-height % multiple // 2, -width % multiple // 2)
+    return picture[top : top + height, left : left + width]
+
+
+FIXES |= {
+    "scribble_size": (
+        "the original's drawing grows to whole multiples of 4, to the right and below; ours is cut back to the picture",
+        lambda drawing, like: drawing[: like.shape[0], : like.shape[1]],
+    ),
+    "flow_padding": (
+        "the original leaves on what it added to make whole multiples of 8; ours has the size of the clip",
+        _without_padding,
+    ),
+    "flow_of_one_frame": (
+        "of a single frame the original makes no frame at all; ours stands still, which is white",
+        lambda frames, golden: golden or [np.full_like(frame, 255) for frame in frames],
+    ),
+    "negative_face_ends": (
+        "a box that begins left of or above the picture counts from the far side in the original; ours is cut off",
+        lambda box: [max(0, value) for value in box],
+    ),
+    "smallest_network_side": (
+        "sides below 32 round to nothing in the original, which then fails; ours are 64 at least",
+        lambda side: max(64, side),
+    ),
+    "prompt_in_float32": (
+        "the original keeps points in float64 until its predictor makes them float32; ours are float32 at once",
+        np.float32,
+    ),
+    "prompt_mask_size": (
+        "the annotator's case holds the mask as given; the caller shrinks it to 256x256 by the nearest pixel before",
+        lambda mask: mask[np.ix_(*(np.arange(256) * side // 256 for side in mask.shape))],
+    ),
+    "names_of_a_caption": (
+        "the original leaves a caption's names as they were before boxes were sorted and dropped; ours go with them",
+        lambda boxes, given, names: [names[np.flatnonzero((given == np.float32(box)).all(axis=1))[0]] for box in boxes],
     ),
 }

@@ -13,11 +13,11 @@ from vace.tasks import GROUPS, LAYERED, TASKS, find_task, resolve_mode
 FLAG_NAMES = {flag.name for flag in FLAGS}
 # Every row of the user guide, and the image tasks beside them.
 GUIDE = """txt2vid plain gray depth depthv2 flow pose pose_body scribble layout_bbox layout_track frameref clipref
-firstframe lastframe firstlastframe firstclip lastclip firstlastclip framerefext outpainting outpainting_inner inpainting
-inpainting_mask inpainting_bbox inpainting_masktrack inpainting_bboxtrack inpainting_label inpainting_caption image_plain
-image_gray image_salient image_face image_inpainting image_reference image_outpainting image_depth image_depthv2
-image_pose image_scribble composition reference_anything animate_anything swap_anything expand_anything move_anything
-more_anything""".split()
+firstframe lastframe firstlastframe firstclip lastclip firstlastclip framerefext outpainting outpainting_inner
+inpainting inpainting_mask inpainting_bbox inpainting_masktrack inpainting_bboxtrack inpainting_label
+inpainting_caption image_plain image_gray image_salient image_face image_inpainting image_reference
+image_outpainting image_depth image_depthv2 image_pose image_scribble composition reference_anything
+animate_anything swap_anything expand_anything move_anything more_anything""".split()
 
 
 def test_every_row_of_the_guide_is_there():

@@ -64,8 +64,8 @@ def preprocess(
 
     given: the material flags and parameters of the task (video, image, mask, bbox, direction, expand_ratio ...), each a
     string as on the command line or a list. backend, batch_size, device, no_download: of the networks a task asks for,
-    see `vace.annotators.networks`; networks: given instead by whoever shares them. select: chooses the frames of footage
-    that are used (`vace pipeline` gives it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing stays
+    see `vace.annotators.networks`; networks: given instead by whoever shares them. select: chooses the frames of
+    footage that are used (`vace pipeline` gives it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing stays
     there when it fails. resume: files that are there already, made of the same inputs with the same parameters, are not
     made again.
     Raises InputError for what is wrong with the input, OutputError for what cannot be written.

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from goldens_io import comparable_cases, equal_within
+from parity_fixes import FIXES
 
 from vace import annotators
 from vace.annotators.face import cut_face, face_mask
@@ -14,13 +15,6 @@ from vace.annotators.networks import Networks
 from vace.errors import InputError
 
 same = partial(equal_within, "drawn and copied annotator output")
-
-FIXES = {
-    "negative_face_ends": (
-        "a box that begins left of or above the picture counts from the far side in the original; ours is cut off",
-        lambda box: [max(0, value) for value in box],
-    ),
-}
 
 
 class Boxes:

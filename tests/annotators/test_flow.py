@@ -7,29 +7,13 @@ import logging
 import numpy as np
 import pytest
 from goldens_io import comparable_cases, equal_within
+from parity_fixes import FIXES
 
 from vace.annotators.flow import Flow
 from vace.annotators.nets.dis_flow import DisFlow
 from vace.annotators.nets.raft import ROUNDS, padding
 from vace.annotators.wheel import flow_radius, flow_to_image
 from vace.errors import InputError
-
-
-def _cut(picture, height, width):
-    (top, _), (left, _) = padding(height), padding(width)
-    return picture[top : top + height, left : left + width]
-
-
-FIXES = {
-    "flow_padding": (
-        "the original leaves on what it added to make whole multiples of 8; ours has the size of the clip",
-        _cut,
-    ),
-    "flow_of_one_frame": (
-        "of a single frame the original makes no frame at all; ours stands still, which is white",
-        lambda frames, golden: golden or [np.full_like(frame, 255) for frame in frames],
-    ),
-}
 
 
 class OneNetwork:

@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from goldens_io import comparable_cases, equal_within
+from parity_fixes import FIXES
 
 from vace.annotators.nets.dog_lines import DogLines
 from vace.annotators.scribble import Scribble
-
-FIXES = {
-    "scribble_size": (
-        "the original's drawing grows to whole multiples of 4, to the right and below; ours is cut back to the picture",
-        lambda drawing, like: drawing[: like.shape[0], : like.shape[1]],
-    ),
-}
 
 
 class OneNetwork:

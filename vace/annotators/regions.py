@@ -205,7 +205,11 @@ def prompts(image: np.ndarray, asked: Asked, nets: dict) -> list[tuple[Prompt, s
     dots = np.where(asked.mask > DOT, np.uint8(255), np.uint8(0))
     if asked.mode == "maskpointtrack":
         return [(Prompt(points=component_centres(dots)), "")]
-    return [(Prompt(box=centres_box(dots)), "")]
+    box = centres_box(dots)
+    if box is None or box[0] >= box[2] or box[1] >= box[3]:  # a single part: its own box, the original's has no area
+        x1, y1, x2, y2 = mask_box(asked.mask)
+        box = (x1, y1, x2 - 1, y2 - 1)
+    return [(Prompt(box=box), "")]
 
 
 def _named(image: np.ndarray, asked: Asked, detector) -> list[tuple[Prompt, str]]:

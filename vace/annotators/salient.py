@@ -28,7 +28,7 @@ class ImageSalient:
     """Salient things of pictures as references, white around them, cropped to their boxes, with their masks.
 
     images: RGB uint8 [H,W,3] each. networks: `salient` is asked. A picture in which nothing stands out, or all of it
-    does, stays whole, with a warning.
+    alike, stays whole, with a warning.
     """
 
     def __call__(self, *, images: Sequence[np.ndarray], networks: Networks) -> Result:
@@ -36,11 +36,9 @@ class ImageSalient:
         for number, image in enumerate(images, 1):
             region = salient_region(network.maps(image[None])[0])
             if not region.any():
-                log.warning("image %d of %d: nothing stands out, so the whole picture is the reference; "
+                log.warning("image %d of %d: nothing stands out of the rest, so the whole picture is the reference; "
                             "mark its subject with image_reference --mask or --bbox", number, len(images))  # fmt: skip
                 region = np.full_like(region, 255)
-            elif region.all():
-                log.warning("image %d of %d: all of it stands out, nothing is cut off", number, len(images))
             subject, mask = cut_subject(image, region)
             result.images.append(subject)
             result.image_masks.append(mask)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ TASKS = {
     "pose": ("pose", "poses"), "pose_body": ("pose", "poses"), "scribble": ("scribble", "lines"),
     "salient": ("salient", "maps"), "masktrack": ("segment", ""),
 }  # fmt: skip
+FRAMED = {method for _, method in TASKS.values() if method} | {"maps"}
 BACKENDS = ("embedded", "neural")
 
 
@@ -47,11 +47,17 @@ class OneByOne:
             if isinstance(value, Precision):
                 value.is_half = False
 
-    def __getattr__(self, name: str) -> Callable:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self.network, name)
+        if name not in FRAMED:
+            return method
 
-        def one_at_a_time(*arrays):
-            found = [method(*(array[i : i + 1] for array in arrays)) for i in range(len(arrays[0]))]
+        def one_at_a_time(*given, **more):
+            """Arrays are frames, cut into single ones; anything else goes along as it is."""
+            found = []
+            for i in range(len(given[0])):
+                single = (one[i : i + 1] if isinstance(one, np.ndarray) else one for one in given)
+                found.append(method(*single, **more))
             return (
                 np.concatenate(found) if isinstance(found[0], np.ndarray) else [one for some in found for one in some]
             )

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import zlib
-
 import numpy as np
 import pytest
 import torch
-from goldens_io import annotator_document, comparable_cases, equal_within
+from goldens_io import annotator_document, comparable_cases, equal_within, rule_weights
+from parity_fixes import FIXES
 
 from vace.annotators.nets.contour import Contour, ContourModule
 from vace.annotators.networks import Weights
 from vace.errors import CheckpointError
-
-FIXES = {
-    "scribble_size": (
-        "the original's drawing grows to whole multiples of 4, to the right and below; ours is cut back to the picture",
-        lambda drawing, like: drawing[..., : like.shape[0], : like.shape[1]],
-    ),
-}
 
 
 def golden_keys() -> dict[str, tuple[int, ...]]:
@@ -27,21 +18,10 @@ def golden_keys() -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape in listed}
 
 
-def rule_weights() -> dict[str, torch.Tensor]:
-    """The weights as the golden's `doc` makes them: there are convolutions only."""
-    gain = float(re.search(r"gain (\d+(\.\d+)?)", annotator_document("scribble")["doc"])[1])
-    weights = {}
-    for key, shape in golden_keys().items():
-        noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-        scale = 0.05 if len(shape) == 1 else gain / np.sqrt(np.prod(shape[1:]))
-        weights[key] = torch.from_numpy((scale * noise).astype(np.float32))
-    return weights
-
-
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     path = tmp_path_factory.mktemp("scribble") / "netG_A_latest.pth"
-    torch.save(rule_weights(), path)
+    torch.save(rule_weights("scribble"), path)
     return path
 
 
@@ -72,9 +52,9 @@ def test_drawings_as_the_original(contour, stored):
             found = module(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
         assert equal_within("scribble", found, case["output"]["net_out"][:, 0], 1e-4), case["id"]
         drawn = contour.lines(image[None])[0]
-        expected = cut(np.moveaxis(case["output"]["out"], -1, 0), image)
+        expected = cut(case["output"]["out"], image)
         assert drawn.dtype == np.uint8
-        assert equal_within("scribble, uint8", np.stack([drawn] * 3), expected, 1), case["id"]
+        assert equal_within("scribble, uint8", np.stack([drawn] * 3, axis=-1), expected, 1), case["id"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 30), (7, 9), (33, 41)])

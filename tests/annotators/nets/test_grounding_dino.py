@@ -11,6 +11,7 @@ import pytest
 import tiny_grounding_dino as tiny
 import torch
 from goldens_io import annotator_pack, comparable_cases, equal_within
+from parity_fixes import FIXES
 
 from vace.annotators.nets import grounding_dino, loading_hf
 from vace.annotators.nets.grounding_dino import GroundingDino, answer, best_first, class_of, fitted_size, suppress
@@ -20,14 +21,7 @@ from vace.errors import CheckpointError, InputError
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 60, 90
-same = partial(equal_within, "network pre- and post-processing")
-
-FIXES = {
-    "names_of_a_caption": (
-        "the original leaves a caption's names as they were before boxes were sorted and dropped; ours go with them",
-        lambda boxes, given, names: [names[np.flatnonzero((given == np.float32(box)).all(axis=1))[0]] for box in boxes],
-    ),
-}
+same = partial(equal_within, "networks' pre- and post-processing")
 
 
 @pytest.mark.parity

@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 import torch
 from goldens_io import annotator_pack, comparable_cases, equal_within
+from parity_fixes import FIXES
 
 from vace.annotators.depth import Depth, levels, pictures
 from vace.annotators.nets import midas, midas_keys
 from vace.annotators.networks import Networks, Weights
 from vace.errors import CheckpointError
 from vace.media.clip import ArrayClip
-
-FIXES = {
-    "smallest_network_side": (
-        "sides below 32 round to nothing in the original, which then fails; ours are 64 at least",
-        lambda side: max(64, side),
-    ),
-}
 
 # The class's names -> the original's, by the published conversion read backwards.
 TO_ORIGINAL = (

@@ -7,21 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 from goldens_io import annotator_pack, comparable_cases, equal_within
+from parity_fixes import FIXES
 
 from vace.annotators.nets.prompts import LOGITS_SIDE, centres_box, component_centres, mask_logits
 
 same = partial(equal_within, "drawn and copied annotator output")
-
-FIXES = {
-    "prompt_in_float32": (
-        "the original keeps points in float64 until its predictor makes them float32; ours are float32 at once",
-        np.float32,
-    ),
-    "prompt_mask_size": (
-        "the annotator's case holds the mask as given; the caller shrinks it to 256x256 by the nearest pixel before",
-        lambda mask: mask[np.ix_(*(np.arange(LOGITS_SIDE) * side // LOGITS_SIDE for side in mask.shape))],
-    ),
-}
 
 
 @pytest.mark.parity

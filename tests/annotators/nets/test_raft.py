@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import zlib
-
 import cv2
 import numpy as np
 import pytest
 import torch
-from goldens_io import annotator_document, comparable_cases, equal_within
+from goldens_io import annotator_document, comparable_cases, equal_within, rule_weights
 
 from vace.annotators.nets.raft import LEAST, Raft, RaftModule, _Pairs, distinct
 from vace.annotators.networks import Weights
@@ -24,29 +21,11 @@ def golden_keys() -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape in listed}
 
 
-def rule_weights() -> dict[str, torch.Tensor]:
-    """The weights as the golden's `doc` makes them."""
-    gain = float(re.search(r"gain (\d+(\.\d+)?)", annotator_document("raft")["doc"])[1])
-    weights = {}
-    for key, shape in golden_keys().items():
-        noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-        if key.endswith("running_var"):
-            value = 0.5 + noise**2
-        elif key.endswith("running_mean"):
-            value = 0.1 * noise
-        elif len(shape) == 1:
-            value = 1 + 0.1 * noise if key.endswith(".weight") else 0.05 * noise
-        else:
-            value = gain * noise / np.sqrt(np.prod(shape[1:]))
-        weights[key] = torch.from_numpy(value.astype(np.float32))
-    return weights
-
-
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """A file as the original's: names with a leading `module.`, counters of training among them."""
     path = tmp_path_factory.mktemp("flow") / "raft-things.pth"
-    table = {f"module.{key}": tensor for key, tensor in rule_weights().items()}
+    table = {f"module.{key}": tensor for key, tensor in rule_weights("raft").items()}
     torch.save(table | {f"module.cnet.norm1.{UNUSED}": torch.tensor(7)}, path)
     return path
 

@@ -168,6 +168,17 @@ def test_folders_that_do_not_fit(source, tmp_path):
         Sam2(Weights("transformers", folder=tmp_path), device=CPU)
 
 
+def test_loading_is_quiet_and_leaves_transformers_as_it_was(source, capfd):
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    assert before[1]
+    Sam2(Weights("transformers", folder=source), device=CPU)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
 def test_looking_at_it_needs_no_torch():
     modules = "vace.annotators.nets.sam2, vace.annotators.nets.grounding_dino"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"

@@ -2,9 +2,10 @@
 
 depth, depthv2   depths(frames) -> float32 [t,H,W], inverse depth: larger is nearer; frames: RGB uint8 [t,H,W,3].
                  Where it works at another size, also maps(frames) -> float32 [t,h,w] at that size; where it remembers
-                 frames, also fresh() -> a copy that remembers none; where it keeps its range, also limits = (low, high).
+                 frames, also fresh() -> a copy that remembers none; where it keeps its range, limits = (low, high).
 flow             flows(first, second) -> float32 [t,H,W,2], pixels right and down, for RGB uint8 pairs [t,H,W,3].
-pose             poses(frames) -> one `poses.People` per frame.
+pose             poses(frames, memory=None, hands=True) -> one `poses.People` per frame; memory: a `poses.Memory` kept
+                 for one clip; short_side: what frames are best brought to, None for any size.
 scribble         lines(frames) -> uint8 [t,H,W], dark lines on white.
 salient          maps(frames) -> uint8 [t,H,W], 0..255, larger is more salient.
 segment          mask(image, prompt) -> uint8 [H,W], 0 or 255;

@@ -73,9 +73,9 @@ def find_persons(image: np.ndarray, *, with_small: bool = True) -> list[PersonMa
     for body in find_people(image, search="parts" if with_small else "whole"):
         if body.mask is None or not (body.mask > 127).any():
             continue
-        own = [face for face in faces if _covers(body.mask, face.box)]
+        own = [index for index, face in enumerate(faces) if _covers(body.mask, face.box)]
         if own or _has_face(image, body) or _steadiness(image, body) >= STEADY:
-            faces = [face for face in faces if face not in own]
+            faces = [face for index, face in enumerate(faces) if index not in own]
             people.append(_with_edges(image, _finer(image, body.mask), body.score))
     for face in faces:
         mask = _owner(image, face.box)
@@ -118,7 +118,7 @@ def _segmented(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def _covers(mask: np.ndarray, box: Sequence[float]) -> bool:
-    """Whether the middle of a face's box lies on `mask`, or at least most of the box does."""
+    """Whether most of `box` (x1, y1, x2, y2), as far as it lies in the picture, lies on `mask` (uint8 [H,W])."""
     x1, y1, x2, y2 = (max(0, int(value)) for value in box)
     part = mask[y1 : y2 + 1, x1 : x2 + 1]
     return bool(part.size) and float((part > 127).mean()) > 0.5

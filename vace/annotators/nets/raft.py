@@ -114,8 +114,10 @@ def padding(side: int, least: int = DOWN) -> tuple[int, int]:
 
 
 def distinct(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, list[int], list[int]]:
-    """Pairs of frames [t,H,W,3] as frames without those that end one pair and begin the next: frames, and two numbers
-    for each pair."""
+    """Pairs of frames, [t,H,W,3] each -> the frames in them, and for every pair the numbers of its two.
+
+    A frame that ends one pair and begins the next is there once.
+    """
     frames, starts, ends = [], [], []
     for index, (one, other) in enumerate(zip(first, second, strict=True)):
         if not index or not np.array_equal(one, second[index - 1]):

@@ -143,9 +143,19 @@ class Look:
                 )
             self.levels.append(kinds)
 
-    def fit(self, sight: Sight, pose: np.ndarray, coarsest: int = LEVELS, is_rigid: bool = False) -> np.ndarray:
+    def fit(self, sight: Sight, pose: np.ndarray, coarsest: int = LEVELS, is_rigid: bool = False, is_strict: bool = False) -> np.ndarray:
         """`pose` moved to where `sight` fits best; is_rigid: by shifts alone."""
-        return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, is_rigid)
+        return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, is_rigid, is_strict)
+
+    def reveal(self, open_: np.ndarray | None) -> None:
+        """Let only the points count for fitting that lie where `open_` (float32 [H,W] of the look) is above 0.5."""
+        for level, kinds in enumerate(self.levels):
+            for samples, *_ in kinds:
+                if open_ is None:
+                    samples.open[:] = 1
+                else:
+                    whole = (samples.points + 0.5) * 2.0**level - 0.5
+                    samples.open[:] = np.nan_to_num(sampled(open_, whole)[:, 0], nan=1.0) > 0.5
 
     def matches(self, sight: Sight, pose: np.ndarray) -> Match:
         """How the thing's points compare with `sight` under `pose`."""

@@ -16,7 +16,9 @@ BORDER, COLOURS = 0.06, 6  # of each side: what lies there is taken for backgrou
 RARE = 0.03  # of the border: rarer colours there may be the thing's own
 SAME, SPREAD = 8.0, 1.5  # a distance in Lab that tells nothing, and deviations of a background colour that neither do
 CENTRE = 0.64  # of half a side: the deviation of the prior that a thing lies in the middle
-DISTANT, CONTRAST = 0.22, 2.6  # least of the largest distances, and of them against the median, that show a thing
+DISTANT, CONTRAST = 0.95, 3.2  # least of the largest distances, and of them against the median, that show a thing
+PLAIN = 1.4  # distance from which a colour is the thing's, however far others are
+FRINGE = 100  # of 255: fainter edges are black, since whoever reads a saliency map takes all that is not
 MOST = 0.75  # of the picture: a thing that takes more is the ground itself
 
 
@@ -35,7 +37,8 @@ class BorderSalient:
 def salient_map(image: np.ndarray) -> np.ndarray:
     """One picture, RGB uint8 [H,W,3] -> uint8 [H,W], 0..255."""
     people = _people(image)
-    return _thing(image) if people is None else people
+    found = (_thing(image) if people is None else people).astype(np.float32)
+    return np.clip((found - FRINGE) * (255 / (255 - FRINGE)), 0, 255).astype(np.uint8)
 
 
 def _people(image: np.ndarray) -> np.ndarray | None:
@@ -74,10 +77,10 @@ def border_prior(image: np.ndarray) -> np.ndarray | None:
     import cv2
 
     distances = cv2.GaussianBlur(border_distances(image), (0, 0), 2) * _centre(*image.shape[:2])
-    far = float(np.percentile(distances, 98))
+    far = float(np.percentile(distances, 99.5))
     if far < DISTANT or far < CONTRAST * float(np.median(distances)):
         return None
-    return np.rint(np.clip(distances / far, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(distances / min(far, PLAIN), 0, 1) * 255).astype(np.uint8)
 
 
 def border_distances(image: np.ndarray) -> np.ndarray:
@@ -100,7 +103,7 @@ def border_distances(image: np.ndarray) -> np.ndarray:
     for index, colour in enumerate(colours):
         own = pixels[labels.ravel() == index]
         if len(own) >= RARE * len(pixels):
-            apart = np.linalg.norm(lab - colour, axis=-1) / (SAME + SPREAD * float(own.std()))
+            apart = np.linalg.norm(lab - colour, axis=-1) / (SAME + SPREAD * float(own.std(axis=0).mean()))
             np.minimum(nearest, apart, out=nearest)
     return nearest
 

@@ -35,9 +35,10 @@ def refine(
     if not likely.any() or likely.all():
         return np.where(_resized(guess, matte.shape) > 127, np.uint8(255), np.uint8(0))
     reach = max(1, round(slack * float(likely.sum()) ** 0.5))
-    inside, outside = eroded(guess >= SURE, reach), eroded(guess <= ABSENT, reach)
+    surest = guess >= min(SURE, int(guess.max()))
+    inside, outside = eroded(surest, reach), eroded(guess <= max(ABSENT, int(guess.min())), reach)
     if not inside.any():  # a thin thing: nothing of it lies deep
-        inside = guess >= min(SURE, int(guess.max()))
+        inside = surest
     return enlarged(cut(small, inside, outside, likely, steps), matte.shape)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vace.annotators.nets.mediapipe_pose import Person
 
 SQUARE, WIDE = "selfie_segmentation", "selfie_segmentation_landscape"  # 256 x 256, and 256 wide by 144 high
+LEAST, LONGEST = 16, 8  # pixels of the short side that can show a person; times it, that are searched part by part
 FACE_SCORE = 0.9  # of the face mesh, from which it lies on a human face
 STEADY = 0.87  # from which a body without a face is taken for a person's: people measure 0.89, cartoon rabbits 0.85
 TURN, STEP_BACK = 0.26, 1.25  # radians by which, and times as far from which, such a body is looked at again
@@ -29,7 +30,7 @@ WIDE_FROM = 1.5  # width by height from which the wide segmenter has a say on pe
 ROOM = 0.25  # of a person's size, seen around it
 AGREEMENT = 0.5  # intersection over union from which the finer matte is of the same person
 FINE = 0.6  # its weight then
-DOUBT = (0.25, 0.65)  # of the weighed mean: what becomes black and white; thin limbs are faint in the finer matte
+DOUBT = (0.2, 0.55)  # of the weighed mean: what becomes black and white; thin limbs are faint in the finer matte
 # MediaPipe's 33 points with left and right exchanged: nose, eyes, ears, mouth, then pairs down to the feet.
 MIRRORED = (0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(index for left in range(11, 33, 2) for index in (left + 1, left)))
 HEADS = (2.5, 1.2, 7.0)  # of a face's height: room at each side, above and below in which its owner is looked for
@@ -68,6 +69,10 @@ def find_persons(image: np.ndarray, *, with_small: bool = True) -> list[PersonMa
     """
     from vace.annotators.nets.mediapipe_pose import find_people
 
+    short, long = sorted(image.shape[:2])
+    if short < LEAST:
+        return []
+    with_small = with_small and long <= LONGEST * short  # a strip has more parts than there is time for
     faces = _faces(image, with_small)
     people = []
     for body in find_people(image, search="parts" if with_small else "whole"):

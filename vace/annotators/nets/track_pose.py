@@ -77,6 +77,7 @@ class Samples:
         import cv2
 
         self.points, self.values = points, sampled(picture, points)
+        self.open = np.ones(len(points))  # 0 where something is in front of the thing
         across = sampled(cv2.Scharr(picture, -1, 1, 0, scale=1 / 32), points)
         down = sampled(cv2.Scharr(picture, -1, 0, 1, scale=1 / 32), points)
         x, y = ((points - centre) / reach).T
@@ -87,27 +88,28 @@ class Samples:
 
 
 def normal_equations(
-    samples: Samples, picture: np.ndarray, pose: np.ndarray, least: float
+    samples: Samples, picture: np.ndarray, pose: np.ndarray, least: float, most: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The weighted [4,4] matrix and [4] right side for one step; least: the smallest scale of residuals, in levels."""
+    """The weighted [4,4] matrix and [4] right side for one step; least, most: bounds of the scale of residuals."""
     residual = sampled(picture, moved(samples.points, pose)) - samples.values
     size = np.sqrt(np.einsum("ij,ij->i", residual, residual) / residual.shape[1])
     known = np.isfinite(size)
     if np.count_nonzero(known) < 8:
         return np.zeros((4, 4)), np.zeros(4)
-    scale = 4.685 * np.clip(1.4826 * np.median(size[known]), least, 3 * least)
-    weight = np.where(known, np.clip(1 - (size / scale) ** 2, 0, 1) ** 2, 0)
+    scale = 4.685 * np.clip(1.4826 * np.median(size[known]), least, most)
+    weight = np.where(known, np.clip(1 - (size / scale) ** 2, 0, 1) ** 2, 0) * samples.open
     residual = np.where(known[:, None], residual, 0)
     weighted = samples.descent * weight[:, None, None]
     flat, flat_weighted = samples.descent.reshape(-1, 4), weighted.reshape(-1, 4)
     return flat_weighted.T @ flat, flat_weighted.T @ residual.reshape(-1)
 
 
-def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float, shifts_only: bool = False) -> np.ndarray:
+def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float, shifts_only: bool = False, is_strict: bool = False) -> np.ndarray:
     """`pose` moved to where the picture fits best.
 
     levels: per level, finest first, a list of (Samples, index of the channel set, least residual, weight). pictures: per
     level the channel sets of the picture, float32 [H,W,C] each. shifts_only: neither turned nor scaled.
+    is_strict: only what already fits well counts, for a thing that is mostly hidden.
     """
     for level in range(len(levels) - 1, -1, -1):
         factor = 2.0**-level
@@ -115,7 +117,8 @@ def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float,
         for _ in range(STEPS[min(level, len(STEPS) - 1)]):
             matrix, right = np.zeros((4, 4)), np.zeros(4)
             for samples, channel, least, weight in levels[level]:
-                one, other = normal_equations(samples, pictures[level][channel], here, least)
+                most = least * (1 if is_strict else 4)
+                one, other = normal_equations(samples, pictures[level][channel], here, least, most)
                 matrix, right = matrix + weight * one, right + weight * other
             if shifts_only:
                 matrix[2:, :2] = matrix[:2, 2:] = 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from vace.annotators.nets.appearance import Colours, Features, Look, Sight, patch_places, shape_places
-from vace.annotators.nets.track_label import enlarged_shape, labelled, likeness, smoothed, tidied
+from vace.annotators.nets.track_label import enlarged_shape, labelled, likeness, smoothed, tidied, warped
 from vace.annotators.nets.track_motion import Flow, Ground, carried, fitted_motion
-from vace.annotators.nets.track_pose import IDENTITY, angle_of, joined, size_of
+from vace.annotators.nets.track_pose import IDENTITY, angle_of, joined, size_of, undone
 
 WORK = 416  # pixels of the longer side, at most, at which everything is worked out
+FULL = 0.6  # share of the thing in sight, from which its turn and size are measured rather than carried on
+CARRIED = 30  # frames at most that a turn is carried on for unseen
 MEMORY = 8  # frames that a thing's motion is taken from
 
 
@@ -62,20 +64,23 @@ class Follower:
         says = carried(self.chance, back)
         starts = [self._predicted(), self.pose]
         motion = fitted_motion(back, says > 0.5, max(1, int(self.look.reach * size_of(self.pose) / 20)))
-        if motion is not None and self.share > 0.3:
-            starts.append(joined(motion, self.pose))
+        if motion is not None and self.visible > 0.3:
+            by_flow = joined(motion, self.pose)
+            if self.visible < FULL:
+                by_flow = self.look.pose(self.look.centre_at(by_flow), *self._turned(1))
+            starts.append(by_flow)
         pose = self._best(sight, starts)
         return self._accepted(sight, pose, says, back)
 
     def _best(self, sight: Sight, starts: list[np.ndarray]) -> np.ndarray:
         """The best of the poses, each as it is and fitted."""
         start = max(starts, key=lambda pose: self._worth(sight, pose))
-        is_rigid = self.visible < 0.6
-        fit = self.look.fit(sight, start, 2, is_rigid)
+        is_rigid = self.visible < FULL
+        fit = self.look.fit(sight, start, 2, is_rigid, is_rigid)
         tries = [fit, start]
         best = max(tries, key=lambda pose: self._worth(sight, pose))
         if self._worth(sight, best) < 0.8 * (1 + self.look.contrast):
-            more = [self.look.fit(sight, pose, is_rigid=is_rigid) for pose in starts]
+            more = [self.look.fit(sight, pose, is_rigid=is_rigid, is_strict=is_rigid) for pose in starts]
             best = max([best, *more], key=lambda pose: self._worth(sight, pose))
         return best
 
@@ -135,6 +140,8 @@ class Follower:
         seen = mask & (labels.shape > 0.5)
         self.share = float(seen.sum() / max(1, (labels.shape > 0.5).sum()))
         self.visible = self.share * inside
+        missing = (labels.shape > 0.5) & ~mask
+        self._reveal(missing, pose)
         if says is not None and self.share > 0.3:
             sure = (says > 0.6) & (trust > 0.5) & (sight.chances > 0.3) & mask
             if sure.sum() > 0.2 * expected:
@@ -149,6 +156,18 @@ class Follower:
             self.pace = self._measured_pace()
         if self.visible > 0.8:
             self._learn_colours(sight, chance, 0.05)
+
+    def _reveal(self, missing: np.ndarray, pose: np.ndarray) -> None:
+        """Leave out of the next fit what hides behind something now. missing: bool [H,W] of this frame."""
+        import cv2
+
+        if missing.mean() * missing.size < 0.03 * self.look.area * size_of(pose) ** 2:
+            self.look.reveal(None)
+            return
+        side = int(2 * max(3, 1.5 * np.hypot(*self.pace[0])) + 1)
+        missing = cv2.morphologyEx(missing.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        hidden = cv2.dilate(missing, np.ones((side, side), np.uint8))
+        self.look.reveal(warped(1 - hidden.astype(np.float32), undone(pose), self.size, 1.0))
 
     def _measured_pace(self) -> tuple[np.ndarray, float, float]:
         steps = [
@@ -167,13 +186,18 @@ class Follower:
         return self.look.centre_at(self.pose), angle_of(self.pose), float(np.log(size_of(self.pose)))
 
     def _predicted(self, frames: int = 1) -> np.ndarray:
-        centre, angle, size = self._stand()
-        step, turn, grow = self.pace
-        return self.look.pose(centre + frames * step, angle + frames * turn, np.exp(size + frames * grow))
+        return self.look.pose(self._stand()[0] + frames * self.pace[0], *self._turned(frames))
+
+    def _turned(self, frames: int) -> tuple[float, float]:
+        """Angle and factor of lengths that many frames on."""
+        _, angle, size = self._stand()
+        frames = min(frames, CARRIED)
+        return angle + frames * self.pace[1], float(np.exp(size + frames * self.pace[2]))
 
     # -- finding again
 
     def _seek(self, sight: Sight) -> np.ndarray | None:
+        self.look.reveal(None)
         centre, angle, size = self._stand()
         size = np.exp(size)
         ahead = self._predicted(min(self.lost_for + 1, 40))
@@ -186,24 +210,28 @@ class Follower:
         tries = [self.look.fit(sight, start, is_rigid=True) for start in starts if self._is_sane(start)]
         tries = sorted(tries, key=lambda pose: -self._worth(sight, pose))[:2]
         tries += [self.look.fit(sight, pose, 2) for pose in tries]
-        best = max(tries, key=lambda pose: self._worth(sight, pose) - self._strangeness(pose), default=None)
-        if best is None or not self._is_sane(best):
-            return None
-        match = self.look.matches(sight, best)
-        is_ahead = np.hypot(*(self.look.centre_at(best) - self.look.centre_at(ahead))) < 0.5 * self.look.reach * size
-        least, outline = (0.12, -1) if is_ahead else (0.35, 0.4)
-        if match.same < max(least, self.look.chance_matches(sight, best, self.rng) + 0.1):
-            return None
-        if match.same * match.inside < 0.05 or match.same < self._strangeness(best):
-            return None
-        if self.look.contrast > 0.4 and self.look.outlined(sight, best) < outline:
-            return None
-        held = self.pose, self.path
-        self.pose, self.path = best, []
-        mask = self._accepted(sight, best, None, None)
-        if mask is None:
-            self.pose, self.path = held
-        return mask
+        tries = sorted(tries, key=lambda pose: self._strangeness(pose) - self._worth(sight, pose))[:2]
+        near = max((ahead, self.look.fit(sight, ahead, 1, True, True)), key=lambda pose: self._worth(sight, pose))
+        for pose in [*tries, near]:
+            if self._is_found(sight, pose, self.look.centre_at(ahead)):
+                held, self.pose = self.pose, pose
+                self.path.clear()
+                mask = self._accepted(sight, pose, None, None)
+                if mask is not None:
+                    return mask
+                self.pose = held
+        return None
+
+    def _is_found(self, sight: Sight, pose: np.ndarray, ahead: np.ndarray) -> bool:
+        """Whether the thing is at `pose`; little of it suffices where it was to come out again."""
+        if not self._is_sane(pose):
+            return False
+        match, chance = self.look.matches(sight, pose), self.look.chance_matches(sight, pose, self.rng)
+        if np.hypot(*(self.look.centre_at(pose) - ahead)) < 0.5 * self.look.reach * size_of(pose):
+            return match.same * match.inside > 0.05 and match.same > max(0.07, chance + 0.06, self._strangeness(pose))
+        if match.same * match.inside < 0.25 or match.same < max(0.35, chance + 0.1, self._strangeness(pose)):
+            return False
+        return self.look.contrast < 0.4 or self.look.outlined(sight, pose) > 0.4
 
     def _features(self) -> Features:
         key = id(self.look)

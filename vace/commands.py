@@ -94,11 +94,18 @@ def pipeline(**given) -> dict:
 
 def tasks(name: str | None = None, json: bool = False, **_) -> str | list:
     from vace.listing import explain_task, list_tasks
-    from vace.tasks import TASKS, find_task
+    from vace.tasks import TASKS
 
     if json:
-        return find_task(name).as_dict() if name else [task.as_dict() for task in TASKS.values()]
-    return explain_task(find_task(name)) if name else list_tasks()
+        return _row(name).as_dict() if name else [task.as_dict() for task in TASKS.values()]
+    return explain_task(_row(name)) if name else list_tasks()
+
+
+def _row(name: str):
+    """The row to explain: more_anything too, which nobody can run by that name."""
+    from vace.tasks import TASKS, find_task
+
+    return TASKS[name] if name in TASKS else find_task(name)
 
 
 def models(action: str | None = None, name: str | None = None, json: bool = False, **_) -> str | list | dict:
@@ -115,7 +122,11 @@ def models(action: str | None = None, name: str | None = None, json: bool = Fals
     from vace.network_listing import list_networks, network_rows
 
     if json:
-        return {"base_models": model_rows(), "networks": network_rows()}
+        return [
+            row | {"kind": kind}
+            for kind, rows in (("base model", model_rows()), ("network", network_rows()))
+            for row in rows
+        ]
     return f"{list_models()}\n\n{list_networks()}"
 
 

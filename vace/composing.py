@@ -41,6 +41,13 @@ def match_sources(materials: Materials, types: tuple[str, str]) -> None:
         if mask is not None and mask.frame_count == clip.frame_count > 1:
             arguments[f"masks_{number}"] = SelectedClip(mask, plan.ids, rate)
     counts = [arguments["frames_1"].frame_count, arguments["frames_2"].frame_count]
+    for hint, name, clip in zip(hints, types, (arguments["frames_1"], arguments["frames_2"]), strict=True):
+        kept = set(range(clip.frame_count)) - (_frames(hint, clip.frame_count) if "filler" in hint else set())
+        if process_group(name) == EXTENSION and "filler" in hint and max(kept, default=-1) >= min(counts):
+            raise InputError(
+                f"--src_video: {counts[0]} and {counts[1]} frames; as long as the shorter, the composition would lose "
+                f"frames that {clip.name} keeps; prepare both in one length (--expand_num)"
+            )
     if counts[0] != counts[1]:
         log.info("sources of %d and %d frames: the composition has %d", *counts, min(counts))
     materials.time, materials.fps = ("model" if any(is_made) else "footage"), rate

@@ -173,6 +173,16 @@ class _Run:
         self.resume = resume
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
 
+    def _warn_of_stand_ins(self) -> None:
+        """Tell where prepared files that came by themselves hold an approximation, which misleads real models."""
+        from vace.annotators.networks import NETWORKS
+
+        for record in self.sources.hints.get("networks", []) if not self.pipeline else []:
+            row = NETWORKS.get(record.get("name"))
+            if row and row.is_approximate and record.get("backend") == "embedded" and not self.job.checkpoint.is_toy:
+                log.warning("the prepared video holds %s; with the trained network: vace models pull %s, then prepare "
+                            "it again", row.stand_in, row.name)  # fmt: skip
+
     def run(self) -> Generated:
         from vace.devices import pick_device, pick_dtype
         from vace.models.wan.engine import load_engine
@@ -183,6 +193,7 @@ class _Run:
         kept = [self._made_before(settings.seed + count) is not None for count in range(settings.num_videos)]
         self.places.check_paths(kept)
         self.places.check_space(kept)
+        self._warn_of_stand_ins()
         log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
         with self._stage("load"):
             engine = load_engine(
@@ -304,6 +315,7 @@ class _Run:
     def _finish(self, interrupted: bool = False) -> Generated:
         more = {"seed": self.settings.seed, "device": self.device, "model": self.model, "stages": self.stages.rows}
         more["frames"] = {"count": self.shape.count, "made": self.shape.model_count, "tokens": self.shape.tokens}
+        more["networks"] = (self.pipeline or {}).get("networks", self.sources.hints.get("networks", []))
         if interrupted:
             more["interrupted"] = True
         own, command = _parameters(self.job, self.inputs), "wan"

@@ -24,10 +24,11 @@ _FLAG = re.compile(r"^\s*([A-Za-z][\w-]*)\s*=(.*)$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Layer:
-    """One task of several, with the flags given to it alone."""
+    """One task of several, with its flags. outer: those of them that were given to the whole command."""
 
     task: str
     flags: dict[str, object]
+    outer: frozenset[str] = frozenset()
 
     def files(self) -> list[tuple[str, Path]]:
         """(flag, path) of every file it names."""
@@ -54,11 +55,17 @@ def bare(flags: dict) -> dict:
 
 
 def _arguments(flags: dict) -> str:
-    return ",".join(f"{name}={_quoted(value)}" for name, value in flags.items())
+    """Every flag with its value; lists once per item, so that commas within one stay its own."""
+    pairs = [(name, item) for name, value in flags.items() for item in (value if _is_list(value) else [value])]
+    return ",".join(f"{name}={_quoted(item)}" for name, item in pairs)
+
+
+def _is_list(value) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _quoted(value) -> str:
-    text = ",".join(str(item) for item in value) if isinstance(value, (list, tuple)) else str(value)
+    text = str(value)
     if not any(sign in text for sign in SPECIAL):
         return text
     return f'"{text}"' if '"' not in text else f"'{text}'"
@@ -88,7 +95,8 @@ def _outside(text: str, whole: str) -> Iterator[tuple[int, str, int]]:
                 break
             yield at, character, depth
     if depth or quote:
-        raise InputError(f"--task '{whole}': a bracket or quote is not closed; {FORM}")
+        remedy = "put names with commas or brackets of their own in quotes"
+        raise InputError(f"--task '{whole}': a bracket or quote is not closed ({remedy}); {FORM}")
 
 
 def _layer(part: str, whole: str) -> Layer:
@@ -104,9 +112,10 @@ def _layer(part: str, whole: str) -> Layer:
 
 
 def _flags(task: str, inner: str, whole: str) -> dict[str, object]:
+    """The flags of one layer; again given, lists and phrases grow, others are refused."""
     row = TASKS[task]
     known = {flag.name: flag for flag in FLAGS if flag.name in {"mode", *row.flags(), *row.params} - {*NETWORK}}
-    found: dict[str, str] = {}
+    found: dict[str, list[list[str]]] = {}
     last = None
     for piece in _split(inner, ",", whole) if inner.strip() else []:
         match = _FLAG.match(piece)
@@ -114,24 +123,31 @@ def _flags(task: str, inner: str, whole: str) -> dict[str, object]:
             last = match[1].replace("-", "_")
             if last not in known:
                 raise InputError(f"--task '{whole}': {task} takes no '{last}'; {nearest(last, known)}")
-            found[last] = match[2].strip()
+            if last in found and known[last].kind not in ("list", "phrases"):
+                raise InputError(f"--task '{whole}': {last} is given twice to {task}; give it once")
+            found.setdefault(last, []).append([match[2]])
         elif last is None:
             raise InputError(f"--task '{whole}': '{piece.strip()}' in {task} has no flag; {FORM}")
         else:
-            found[last] += "," + piece.strip()
-    return {name: _value(known[name], _unquoted(text), whole) for name, text in found.items()}
+            found[last][-1].append(piece)
+    return {name: _value(known[name], values, whole) for name, values in found.items()}
 
 
 def _unquoted(text: str) -> str:
+    text = text.strip()
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def _value(flag: Flag, text: str, whole: str):
-    """The value of `flag` as the command line would give it."""
+def _value(flag: Flag, values: list[list[str]], whole: str):
+    """The value of `flag` as the command line would give it; values: for each time it is given, what commas cut."""
+    if flag.kind == "phrases":
+        phrases = [_unquoted(",".join(pieces)) for pieces in values]
+        if not all(phrases):
+            raise InputError(f"--task '{whole}': {flag.name}= is empty; give a value, or leave it out")
+        return phrases
+    text = ",".join(_unquoted(piece) for pieces in values for piece in pieces)
     if not text:
         raise InputError(f"--task '{whole}': {flag.name}= is empty; give a value, or leave it out")
-    if flag.kind == "phrases":
-        return [text]
     if isinstance(flag.kind, tuple) and text not in flag.kind:
         raise InputError(f"--task '{whole}': {flag.name}={text} is not known; {nearest(text, flag.kind)}")
     kinds = {"int": int, "float": float}

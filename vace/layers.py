@@ -7,23 +7,26 @@ the outcome is there.
 from __future__ import annotations
 
 import logging
-import shutil
-from dataclasses import dataclass
+import os
+import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vace.annotators.align import same_aspect
 from vace.annotators.composition import CONTROL, EXTENSION, KEPT, REPAINT, process_group
 from vace.annotators.networks import Networks
 from vace.errors import InputError
 from vace.layer_syntax import Layer, format_layers, parse_layers
-from vace.materials import MATERIAL_FLAGS, PARAMETER_FLAGS
-from vace.prepared import Prepared, prepared_in
-from vace.runs import OutputFolder, finished, full_paths, input_records, run_key, write_manifest
-from vace.tasks import LAYERED, NETWORK, TASKS
+from vace.materials import MATERIAL_FLAGS, PARAMETER_FLAGS, annotator_parameters, missing
+from vace.media.manifest import write_json
+from vace.prepared import Prepared, check_others, earlier, prepared_in
+from vace.runs import OutputFolder, finished, full_paths, input_records, remove_stale, run_key, write_manifest
+from vace.tasks import LAYERED, NETWORK, TASKS, resolve_mode
 
 log = logging.getLogger("vace")
 
-LAYERS_FOLDER = "layers"
-RUN_FLAGS = ("seed", "save_fps", "intermediates", "allow_truncated")  # the same for every layer
+RUN_FLAGS = ("seed", "intermediates", "allow_truncated")  # the same for every layer
+OWN = ("save_fps", "size", "frame_num")  # of the whole: the rate of the outcome, the size of what is drawn
 # The outcome of two groups, as what it enters a further composition.
 _JOINED = {
     (EXTENSION, EXTENSION): EXTENSION, (EXTENSION, REPAINT): REPAINT, (EXTENSION, CONTROL): KEPT,
@@ -34,13 +37,15 @@ _JOINED = {
 
 @dataclass
 class Stack:
-    """What the layers so far made: files of the video part, its group for the next composition, references."""
+    """What the layers so far made: the video part, its group for the next composition, its tasks, the references."""
 
     video: Path | None = None
     mask: Path | None = None
     group: str = ""
-    hints: dict | None = None
-    references: list[Path] | None = None
+    task: str = ""
+    size: tuple[int, int] = (0, 0)
+    manifest: dict | None = None
+    references: list[Path] = field(default_factory=list)
 
 
 def preprocess_layers(
@@ -55,48 +60,61 @@ def preprocess_layers(
     """Prepare every layer of `task` (see `layer_syntax`) and join them.
 
     given: flags of the whole command; what a layer was not given itself it takes from there, if its task has a use for
-    it. A repainting layer without a video repaints what the layers before it made. The other parameters are those of
-    `preprocess`. Raises what it raises.
+    it. A repainting layer without a video of its own repaints what the layers before it made, where that is footage
+    repainted or extended. The other parameters are those of `preprocess`. Raises what it raises; what can be seen to be
+    wrong with any layer is told before the first begins.
     """
     layers = [_completed(layer, given) for layer in parse_layers(task)]
-    _report_unused(layers, given)
+    _check(layers, given)
     settings = {name: given[name] for name in RUN_FLAGS}
-    settings |= {"task": format_layers(layers), "backend": networks.backend}
     settings |= {name: value for name, value in full_paths(given).items() if value is not None}
-    settings["task"] = format_layers(layers)
+    settings |= {"task": format_layers(layers), "backend": networks.backend}
     if select is not None:
         settings["selection"] = select.key()
     inputs = input_records([file for layer in layers for file in layer.files()])
     if resume and pre_save_dir:
         done = finished(Path(pre_save_dir), run_key("preprocess", settings, inputs))
-        if done is not None:
+        if done is not None and networks.would_serve(done.get("networks", [])):
             log.info("%s: already prepared in %s", LAYERED, pre_save_dir)
             return prepared_in(Path(pre_save_dir), done)
     with OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / LAYERED) as out:
+        check_others(out.path, LAYERED)
         out.protect(inputs)
-        scratch = out.removed_on_failure(out.path / LAYERS_FOLDER)
-        run = _Run(scratch, given, select, networks, progress)
-        try:
-            stack = run.all(layers)
-            return _finish(stack, out, settings, inputs, networks)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        for role in ("src_video", "src_mask", "preview"):
+            out.place(f"{role}-{LAYERED}.mp4")
+        with tempfile.TemporaryDirectory(prefix=".layers-", dir=out.path) as scratch:
+            run = _Run(Path(scratch), given, select, networks, progress)
+            return _finish(run, run.all(layers), out, settings, inputs)
 
 
 def _completed(layer: Layer, given: dict) -> Layer:
-    """`layer` with the flags of the whole command that its task takes and that it has not."""
+    """`layer` with the flags of the whole command that its task takes in its mode and that it has not."""
     row = TASKS[layer.task]
-    names = {*row.flags(), *row.params} - {*NETWORK, *RUN_FLAGS, "size", "frame_num"}
-    return Layer(layer.task, {name: given[name] for name in names if given.get(name) is not None} | layer.flags)
+    inputs = row.inputs_for(resolve_mode(row, layer.flags.get("mode")))
+    names = {*row.params, *(flag for item in inputs for flag in (item.flag, item.instead))}
+    names -= {*NETWORK, *RUN_FLAGS, *OWN, ""}
+    outer = {name: given[name] for name in sorted(names) if given.get(name) is not None}
+    return Layer(layer.task, outer | layer.flags, frozenset(outer.keys() - layer.flags.keys()))
 
 
-def _report_unused(layers: list[Layer], given: dict) -> None:
+def _check(layers: list[Layer], given: dict) -> None:
+    """Raise for what any layer lacks or has wrong; warn of flags of the command that no layer takes."""
     used = {name for layer in layers for name in layer.flags}
     for name in (*MATERIAL_FLAGS, *PARAMETER_FLAGS):
-        if given.get(name) is not None and name not in (*used, *RUN_FLAGS, *NETWORK, "size", "frame_num"):
+        if given.get(name) is not None and name not in (*used, *RUN_FLAGS, *NETWORK, *OWN):
             log.warning("--%s is not used: none of the joined tasks takes it", name)
     if given.get("mode"):
         raise InputError(f"--mode {given['mode']}: several tasks are joined; give each its own, NAME(mode=...)")
+    follows = False
+    for layer in layers:
+        row = TASKS[layer.task]
+        mode = resolve_mode(row, layer.flags.get("mode"))
+        annotator_parameters(row, mode, layer.flags)
+        for item in row.inputs_for(mode):
+            is_given = layer.flags.get(item.flag) or layer.flags.get(item.instead)
+            if item.low and not is_given and not (item.flag == "video" and follows and row.group == "repainting"):
+                raise missing(item, row, mode)
+        follows = follows or "src_video" in row.outputs
 
 
 class _Run:
@@ -105,74 +123,107 @@ class _Run:
     def __init__(self, scratch: Path, given: dict, select, networks: Networks, progress: bool) -> None:
         self.scratch, self.given, self.select = scratch, given, select
         self.networks, self.progress, self.count = networks, progress, 0
+        self.stages: list[dict] = []
+        self.used: list[dict] = []
 
     def all(self, layers: list[Layer]) -> Stack:
-        stack = Stack(references=[])
-        for number, layer in enumerate(layers, 1):
-            log.info("layer %d of %d: %s", number, len(layers), layer.task)
-            self._add(layer, stack)
+        stack = Stack()
+        moving = [number for number, layer in enumerate(layers) if "src_video" in TASKS[layer.task].outputs]
+        for number, layer in enumerate(layers):
+            log.info("layer %d of %d: %s", number + 1, len(layers), layer.task)
+            self._add(layer, stack, is_last=number in moving[-1:])
         return stack
 
-    def _add(self, layer: Layer, stack: Stack) -> None:
+    def _add(self, layer: Layer, stack: Stack, is_last: bool) -> None:
+        """Prepare `layer` and put it on the stack. is_last: whether no layer after it changes the video."""
         row = TASKS[layer.task]
-        needs_video = any(item.flag == "video" for item in row.inputs)
-        if needs_video and not layer.flags.get("video") and stack.video and row.group == "repainting":
-            self._repaint(layer, stack)
+        if stack.video and row.group == "repainting" and self._repaints(layer, stack):
+            self._repaint(layer, stack, is_last)
             return
-        made = self._prepare(layer.task, layer.flags, self.select)
+        alone = stack.video is None
+        made = self._prepare(layer.task, layer.flags, self.select, is_last and alone)
         stack.references += made.src_ref_images
         if made.src_video is None:
             return
         group = process_group(layer.task)
-        hints = {key: made.manifest.get(key) for key in ("time", "under_mask", "filler", "fps")}
-        if stack.video is None:
-            stack.video, stack.mask, stack.group, stack.hints = made.src_video, made.src_mask, group, hints
+        if alone:
+            self._take(stack, made, group, layer.task)
             return
-        self._compose(stack, made.src_video, made.src_mask, group)
+        self._compose(stack, made, group, layer.task, is_last)
 
-    def _compose(self, stack: Stack, video: Path, mask: Path | None, group: str) -> None:
+    def _repaints(self, layer: Layer, stack: Stack) -> bool:
+        """Whether a repainting layer is meant for what is there: it has no video, or only the one they all have."""
+        if not layer.flags.get("video"):
+            return True
+        return "video" in layer.outer and stack.group == REPAINT
+
+    def _compose(self, stack: Stack, made: Prepared, group: str, task: str, is_last: bool) -> None:
+        size, other = stack.size, size_of(made)
+        if not same_aspect(size, other):
+            raise InputError(
+                f"--task: {stack.task} makes {size[0]}x{size[1]}, {task} {other[0]}x{other[1]}, which is of another "
+                "shape; give both materials of one shape"
+            )
+        if group == EXTENSION and stack.group not in (EXTENSION, KEPT):
+            log.warning("%s after %s: what the extension does not keep is made anew, the rest is lost; put the "
+                        "extension first to keep both", task, stack.task)  # fmt: skip
+        if {group, stack.group} == {CONTROL}:
+            log.warning("%s after %s: the later control takes the place of the earlier", task, stack.task)
         types = [stack.group, group]
-        flags = {"src_video": [str(stack.video), str(video)], "process_type": types}
-        flags["src_mask"] = [str(path) for path in (stack.mask, mask) if path]
-        made = self._prepare("composition", flags, None)
+        flags = {"src_video": [str(stack.video), str(made.src_video)], "process_type": types}
+        flags["src_mask"] = [str(path) for path in (stack.mask, made.src_mask) if path]
+        composed = self._prepare("composition", flags, None, is_last)
         joined = tuple(CONTROL if one == KEPT else one for one in types)
-        stack.group = KEPT if KEPT in types and _JOINED[joined] == CONTROL else _JOINED[joined]
-        self._take(stack, made)
+        keeps = KEPT in types and (_JOINED[joined] == CONTROL or EXTENSION in types)
+        self._take(stack, composed, KEPT if keeps else _JOINED[joined], f"{stack.task}+{task}")
 
-    def _repaint(self, layer: Layer, stack: Stack) -> None:
+    def _repaint(self, layer: Layer, stack: Stack, is_last: bool) -> None:
         """Repaint what the layers before made; what they left to be made stays so."""
-        made = self._prepare(layer.task, layer.flags | {"video": str(stack.video)}, None)
+        if stack.mask is None:
+            raise InputError(f"--task: {layer.task} after {stack.task}: that is a control, all of which is made anew; "
+                             f"give {layer.task} a video of its own")  # fmt: skip
+        flags = layer.flags | {"video": str(stack.video)}
+        made = self._prepare(layer.task, flags, None)
         carried = stack.mask
-        if carried is not None and TASKS[layer.task].annotator == "outpainting":  # the mask goes on the larger canvas
-            carried = self._prepare(layer.task, layer.flags | {"video": str(carried)}, None).src_video
-        if carried is not None:
-            flags = {"src_video": [str(made.src_video)] * 2, "src_mask": [str(made.src_mask), str(carried)]}
-            made = self._prepare("composition", flags | {"process_type": [REPAINT, REPAINT]}, None)
-        group = stack.group
-        self._take(stack, made)
-        stack.group = EXTENSION if group == EXTENSION else REPAINT
+        if TASKS[layer.task].annotator == "outpainting":  # the mask goes on the larger canvas
+            carried = self._prepare(layer.task, flags | {"video": str(carried)}, None).src_video
+        flags = {"src_video": [str(made.src_video)] * 2, "src_mask": [str(made.src_mask), str(carried)]}
+        before = {name: stack.manifest.get(name) for name in ("time", "filler", "under_mask")}
+        both = self._prepare("composition", flags | {"process_type": [REPAINT, REPAINT]}, None, is_last)
+        both.manifest.update(before)  # the same frames in the same time: what was filler is filler
+        write_json(both.folder / "manifest.json", both.manifest)
+        group = EXTENSION if stack.group == EXTENSION else REPAINT
+        self._take(stack, both, group, f"{stack.task}+{layer.task}")
 
-    def _take(self, stack: Stack, made: Prepared) -> None:
-        before = stack.hints or {}
-        stack.video, stack.mask = made.src_video, made.src_mask
-        stack.hints = {key: made.manifest.get(key) for key in ("time", "under_mask", "filler", "fps")}
-        if before.get("time") == "model":
-            stack.hints |= {"time": "model", "filler": before.get("filler") or stack.hints["filler"]}
+    def _take(self, stack: Stack, made: Prepared, group: str, task: str) -> None:
+        stack.video, stack.mask, stack.group, stack.task = made.src_video, made.src_mask, group, task
+        stack.manifest, stack.size = made.manifest, size_of(made)
 
-    def _prepare(self, task: str, flags: dict, select) -> Prepared:
+    def _prepare(self, task: str, flags: dict, select, is_final: bool = False) -> Prepared:
         from vace.preprocess import preprocess
 
         self.count += 1
         shared = {name: self.given[name] for name in RUN_FLAGS if self.given.get(name) is not None}
         if "size" in TASKS[task].params:
             shared |= {name: self.given.get(name) for name in ("size", "frame_num")}
-        return preprocess(
+        if is_final:
+            shared["save_fps"] = self.given.get("save_fps")
+        made = preprocess(
             task, **(shared | flags), pre_save_dir=self.scratch / f"{self.count}-{task}", select=select,
             networks=self.networks, progress=self.progress,
         )  # fmt: skip
+        self.stages += [row | {"name": f"{row['name']}: {task}"} for row in made.manifest["stages"]]
+        self.used += [{"task": task, **made.manifest["used"]}] if made.manifest["used"] else []
+        return made
 
 
-def _finish(stack: Stack, out: OutputFolder, settings: dict, inputs: list, networks: Networks) -> Prepared:
+def size_of(made: Prepared) -> tuple[int, int]:
+    """Width and height of the prepared video."""
+    record = next(record for record in made.manifest["outputs"] if record["role"] == "src_video")
+    return record["width"], record["height"]
+
+
+def _finish(run: _Run, stack: Stack, out: OutputFolder, settings: dict, inputs: list) -> Prepared:
     """Move what the last layer made to its final names, and describe it."""
     from vace.media.manifest import file_record
 
@@ -180,21 +231,29 @@ def _finish(stack: Stack, out: OutputFolder, settings: dict, inputs: list, netwo
 
     def keep(role: str, source: Path, name: str) -> None:
         target = out.file(name)
-        shutil.move(source, target)
+        os.replace(source, target)
         outputs.append({"role": role, **file_record(target)})
 
     if stack.video is not None:
-        preview = next(stack.video.parent.glob("preview-*.mp4"))
-        keep("src_video", stack.video, f"src_video-{LAYERED}.mp4")
-        if stack.mask is not None:
-            keep("src_mask", stack.mask, f"src_mask-{LAYERED}.mp4")
-        keep("preview", preview, f"preview-{LAYERED}.mp4")
+        shape = next(record for record in stack.manifest["outputs"] if record["role"] == "src_video")
+        parts = {
+            "src_video": stack.video,
+            "src_mask": stack.mask,
+            "preview": next(stack.video.parent.glob("preview-*")),
+        }
+        for role, source in parts.items():
+            if source is not None:
+                keep(role, source, f"{role}-{LAYERED}.mp4")
+                outputs[-1] |= {name: shape[name] for name in ("width", "height", "frames", "fps")}
     for number, image in enumerate(stack.references):
         place = f"_{number}" if len(stack.references) > 1 else ""
         keep("src_ref_images", image, f"src_ref_image{place}-{LAYERED}.png")
-    hints = stack.hints or {"time": "footage", "under_mask": "content", "filler": [], "fps": None}
+    remove_stale(out.path, earlier(out.path), outputs)
+    found = stack.manifest or {"time": "footage", "under_mask": "content", "filler": [], "fps": None}
+    hints = {name: found.get(name) for name in ("time", "under_mask", "filler", "fps")}
+    networks = [choice.as_dict() for choice in run.networks.chosen.values()]
     manifest = write_manifest(
-        out.file("manifest.json"), "preprocess", settings, inputs, outputs, seed=settings["seed"], used={}, stages=[],
-        device=networks.device_in_use(), networks=[choice.as_dict() for choice in networks.chosen.values()], **hints,
+        out.file("manifest.json"), "preprocess", settings, inputs, outputs, seed=settings["seed"], used=run.used,
+        stages=run.stages, device=run.networks.device_in_use(), networks=networks, **hints,
     )  # fmt: skip
     return prepared_in(out.path, manifest)

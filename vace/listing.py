@@ -5,9 +5,16 @@ from __future__ import annotations
 import textwrap
 
 from vace.rows import Task
-from vace.tasks import COMMON, GROUPS, TASKS
+from vace.tasks import COMMON, GROUPS, LAYERED, TASKS
 
 NAME_WIDTH = 20
+LAYERS = (
+    "the materials of each task, in its brackets, or outside as flags that serve every task which takes them",
+    "in quotes: the whole text, and within it names with commas, brackets or plus signs",
+    "composed in order: an extension first keeps its frames before any other, a repainting with a control shows the"
+    " control in its region, else the later one is on top",
+    "a repainting task without a video repaints what the tasks before it made, tasks on pictures add references",
+)
 # What each base model asks for, from arithmetic: bf16 weights of the transformer plus the text encoder on disk.
 MODEL_NOTES = {
     "vace-1.3B": "19 GB on disk with its text encoder; 480p and 720p",
@@ -36,6 +43,8 @@ def list_tasks() -> str:
 
 def _inputs(task: Task) -> list[str]:
     """What the task takes in words: always, and by mode, modes that take the same together."""
+    if task.name == LAYERED:
+        return list(LAYERS)
     parts = [_joined(task.inputs)] if task.inputs or not task.modes else []
     if task.lead_modes:
         parts += ["video mode " + text for text in _by_inputs(task.lead_modes, bool(task.inputs))]

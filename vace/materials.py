@@ -19,7 +19,6 @@ from vace.tasks import COMMON, NETWORK, TASKS
 log = logging.getLogger("vace")
 
 
-
 class Selector(Protocol):
     """Chooses the frames that will be used, so that only these are prepared; `vace.pipeline.ModelFrames` is one."""
 
@@ -76,7 +75,7 @@ PARAMETER_FLAGS = tuple(dict.fromkeys(flag for task in TASKS.values() for flag i
 def report_unused(task: Task, mode: str | None, given: dict, aside: tuple[str, ...] = ()) -> None:
     """Warn of every flag that was given and that `task` has no use for. aside: flags that serve something else."""
     inputs = task.inputs_for(mode)
-    wanted = {flag for item in inputs for flag in (item.flag, item.instead)}
+    wanted = {item.instead if item.instead and not given.get(item.flag) else item.flag for item in inputs}
     takes = ", ".join(item.describe() for item in inputs) or "no materials"
     for flag in MATERIAL_FLAGS:
         if given.get(flag) and flag not in (*wanted, *task.params, *aside):
@@ -88,7 +87,8 @@ def report_unused(task: Task, mode: str | None, given: dict, aside: tuple[str, .
             log.warning("--%s is not used: task %s has no such parameter", flag, task.name)
 
 
-def _missing(item: Input, task: Task, mode: str | None) -> InputError:
+def missing(item: Input, task: Task, mode: str | None) -> InputError:
+    """The error for an input that was not given."""
     with_mode = f" (mode {mode})" if mode else ""
     return InputError(
         f"--{item.flag}: task {task.name}{with_mode} needs {item.describe()}; see `vace tasks {task.name}`"
@@ -101,10 +101,10 @@ def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Mate
     if not value and item.low == 0:
         return
     if not value:
-        raise _missing(item, task, mode)
+        raise missing(item, task, mode)
     kind = item.flag.removeprefix("ref_")
     if kind in ("bbox", "label", "caption"):
-        into.arguments[item.flag] = _words(kind, value, item, task)
+        into.arguments[item.flag] = _words(kind, value, item, task, flag)
         return
     paths = [Path(part) for part in split_list(value, files=True)]
     if not item.low <= len(paths) <= item.high:
@@ -115,18 +115,16 @@ def _open_one(item: Input, task: Task, mode: str | None, given: dict, into: Mate
     _bind(item.flag, opened, task, into, given)
 
 
-def _words(kind: str, value, item: Input, task: Task):
+def _words(kind: str, value, item: Input, task: Task, flag: str):
     """Boxes, labels or captions, from the flag's text or list."""
     if kind == "bbox":
         from vace.annotators.boxes import parse_boxes
 
-        return parse_boxes(value if isinstance(value, str) else " ".join(str(part) for part in value))
-    if kind == "label":
-        return split_list(value)
-    phrases = [value] if isinstance(value, str) else list(value)
-    if item.high == 1 and len(phrases) > 1:
-        raise InputError(f"--{item.flag}: {len(phrases)} given, task {task.name} takes one")
-    return phrases[0] if item.high == 1 else phrases
+        return parse_boxes(value if isinstance(value, str) else " ".join(str(part) for part in value), f"--{flag}")
+    words = split_list(value) if kind == "label" else [value] if isinstance(value, str) else list(value)
+    if len(words) > item.high:
+        raise InputError(f"--{flag}: {len(words)} given, task {task.name} takes {item.describe()}")
+    return words[0] if kind == "caption" and item.high == 1 else words
 
 
 def _open_file(flag: str, path: Path, task: Task, allow_truncated: bool):

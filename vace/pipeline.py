@@ -178,6 +178,7 @@ def _stages(
         sources = {"src_video": first.src_video, "src_mask": first.src_mask, "src_ref_images": first.src_ref_images}
         stage = {"preprocess": first.manifest["parameters"], "materials": first.manifest["inputs"]}
         stage["prepared"] = first.manifest["stages"]
+        stage["networks"] = first.manifest.get("networks", [])
     extra = given.get("src_ref_images")
     if extra:
         sources["src_ref_images"] = [*sources.get("src_ref_images", []), *split_list(extra, files=True)]

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from vace.annotators.base import Result
 from vace.annotators.networks import Networks
+from vace.errors import InputError
 from vace.materials import Materials
+from vace.media.manifest import read_json
 from vace.rows import Task
-from vace.runs import OutputFolder, Stages, outputs_by_role, write_manifest
+from vace.runs import OutputFolder, Stages, outputs_by_role, remove_stale, write_manifest
+from vace.tasks import LAYERED
 
 log = logging.getLogger("vace")
 
@@ -75,15 +78,32 @@ def write_prepared(
         if result.chunks is not None:
             outputs += _write_video(row, materials, result, settings, fps, out, progress)
         outputs += _write_images(row, result, out)
+    remove_stale(out.path, earlier(out.path), outputs)
     time = materials.time or ("model" if materials.selected else row.time)
     extra = {"fps": fps, "time": time, "under_mask": row.under_mask, "used": used}
     extra |= {"filler": [list(span) for span in result.filler], "stages": stages.rows, "device": device}
-    extra["networks"] = [choice.as_dict() for choice in networks.chosen.values()]
+    extra["networks"] = [choice.as_dict() for choice in networks.asked.values()]
     manifest = write_manifest(
         out.file("manifest.json"), "preprocess", settings, inputs, outputs,
         seed=settings["seed"], **extra,
     )  # fmt: skip
     return prepared_in(out.path, manifest)
+
+
+def earlier(folder: Path) -> dict | None:
+    """The manifest of an earlier run in `folder`, where there is a readable one."""
+    path = folder / "manifest.json"
+    manifest = read_json(path) if path.is_file() else None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def check_others(folder: Path, task: str) -> None:
+    """One folder holds one task's files: a second manifest would take the first one's place. Raises InputError."""
+    manifest = earlier(folder) or {}
+    other = str(manifest.get("parameters", {}).get("task") or task)
+    other = LAYERED if "(" in other or "+" in other else other
+    if other != task and any((folder / record["name"]).exists() for record in manifest.get("outputs", [])):
+        raise InputError(f"--pre_save_dir {folder}: holds the files of task {other}; give each task its own folder")
 
 
 def _clip_fps(materials: Materials) -> float | None:
@@ -93,7 +113,7 @@ def _clip_fps(materials: Materials) -> float | None:
 
 def _plan(row: Task, materials: Materials, result, settings: dict, fps: float, folder: Path) -> str:
     if result.chunks is None:
-        return f"{row.name}: {len(result.images)} pictures -> {folder}"
+        return f"{row.name}: {len(result.images)} picture{'s' * (len(result.images) > 1)} -> {folder}"
     from vace.media.video import estimated_bytes
 
     made = f"{result.frame_count} frames {result.width}x{result.height} at {fps:g} fps"
@@ -122,12 +142,16 @@ def _write_video(row: Task, materials, result, settings: dict, fps: float, out: 
             form = "preview" if role == "preview" else kind
             writers[role] = stack.enter_context(VideoWriter(path, fps, kind=form, audio_from=sound))
         any_white = not result.has_masks
+        written = 0
         for chunk in _counted(result.chunks, result.frame_count, progress, row.name):
             writers["src_video"].write(chunk.frames)
             if result.has_masks:
                 writers["src_mask"].write(chunk.masks)
                 any_white = any_white or bool(chunk.masks.any())
             writers["preview"].write(preview_frames(chunk.frames, chunk.masks))
+            written += len(chunk.frames)
+        if written != result.frame_count:
+            raise RuntimeError(f"{row.name} made {written} frames of {result.frame_count}")
     if row.annotator not in OWN_AUGMENTATION:  # these look at their mask themselves
         warn_if_useless(any_white, False)
     return [_record(role, path, fps, shape) for role, path in paths.items()]

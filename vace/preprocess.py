@@ -24,8 +24,7 @@ from vace.materials import (
     use_frames,
 )
 from vace.media.clip import SelectedClip
-from vace.media.manifest import read_json
-from vace.prepared import OWN_AUGMENTATION, Prepared, prepared_in, write_prepared
+from vace.prepared import OWN_AUGMENTATION, Prepared, check_others, prepared_in, write_prepared
 from vace.rows import Task
 from vace.runs import OutputFolder, draw_seed, finished, input_records, paths_by_flag, run_key
 from vace.tasks import LAYERED, NETWORK, find_task, resolve_mode
@@ -65,15 +64,16 @@ def preprocess(
     given: the material flags and parameters of the task (video, image, mask, bbox, direction, expand_ratio ...), each a
     string as on the command line or a list. backend, batch_size, device, no_download: of the networks a task asks for,
     see `vace.annotators.networks`; networks: given instead by whoever shares them. select: chooses the frames of
-    footage that are used (`vace pipeline` gives it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing stays
-    there when it fails. resume: files that are there already, made of the same inputs with the same parameters, are not
-    made again.
+    footage that are used (`vace pipeline` gives it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing
+    stays there when it fails. resume: files that are there already, made of the same inputs with the same parameters,
+    are not made again.
     Raises InputError for what is wrong with the input, OutputError for what cannot be written.
     """
     row = find_task(task)
     check_number("batch_size", batch_size, 1, whole=True)
     if networks is None:
         networks = open_networks(backend, device, batch_size, no_download)
+    networks.begin()
     if row.name == LAYERED:
         from vace.layers import preprocess_layers
 
@@ -102,7 +102,7 @@ def preprocess(
         settings |= paths_by_flag(inputs)
         if resume and pre_save_dir:
             done = finished(Path(pre_save_dir), run_key("preprocess", settings, inputs))
-            if done is not None:
+            if done is not None and networks.would_serve(done.get("networks", [])):
                 log.info("%s: already prepared in %s", task, pre_save_dir)
                 return prepared_in(Path(pre_save_dir), done)
         if set(NETWORK) <= set(row.params):
@@ -110,7 +110,7 @@ def preprocess(
         result, used = _selected(row, materials, parameters, select)
         with OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task) as out:
             out.protect(inputs)
-            _check_others(out.path, task)
+            check_others(out.path, row.name)
             return write_prepared(row, materials, result, settings, inputs, used, out, progress, networks)
     finally:
         materials.close()
@@ -142,18 +142,6 @@ def _defaults(row: Task, settings: dict) -> dict:
         for name, value in found.items()
         if value is not None and value is not inspect.Parameter.empty
     }
-
-
-def _check_others(folder: Path, task: str) -> None:
-    """One folder holds one task's files: a second manifest would take the first one's place."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return
-    manifest = read_json(path)
-    other = manifest.get("parameters", {}).get("task") if isinstance(manifest, dict) else None
-    other = LAYERED if other and "(" in other else other
-    if other and other != task and any((folder / record["name"]).exists() for record in manifest.get("outputs", [])):
-        raise InputError(f"--pre_save_dir {folder}: holds the files of task {other}; give each task its own folder")
 
 
 def _selected(row: Task, materials: Materials, parameters: dict, select: Selector | None) -> tuple[Result, dict]:

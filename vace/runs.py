@@ -335,7 +335,9 @@ def public_recipe(manifest: dict) -> str:
         parameters["task"] = format_layers(parse_layers(parameters["task"]), bare_files)
     for place in PLACES:  # two runs of one command differ in nothing else
         parameters.pop(place, None)
-    recipe = {key: manifest[key] for key in ("schema", "command", "seed", "versions", "model") if key in manifest}
+    recipe = {
+        key: manifest[key] for key in ("schema", "command", "seed", "versions", "model", "networks") if key in manifest
+    }
     recipe["parameters"] = parameters
     recipe["inputs"] = [{k: v for k, v in record.items() if k != "path"} for record in manifest["inputs"]]
     text = json.dumps(recipe, ensure_ascii=False)

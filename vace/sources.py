@@ -91,7 +91,7 @@ def open_sources(src_video, src_mask, src_ref_images, allow_truncated: bool = Fa
 
 
 def read_hints(video: Path) -> dict:
-    """time, under_mask and filler from the manifest beside a prepared video, if it is that very file; else {}."""
+    """time, under_mask, filler, networks from the manifest beside a prepared video, if it is that very file, or {}."""
     from vace.media.manifest import read_json, sha256_file
 
     path = video.parent / "manifest.json"
@@ -110,7 +110,7 @@ def read_hints(video: Path) -> dict:
             if record.get("sha256") != sha256_file(video):
                 log.warning("%s is not the file its manifest describes any more: taken as raw footage", video)
                 return {}
-            return {key: manifest[key] for key in ("time", "under_mask", "filler") if key in manifest}
+            return {key: manifest[key] for key in ("time", "under_mask", "filler", "networks") if key in manifest}
     return {}
 
 

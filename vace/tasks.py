@@ -326,7 +326,9 @@ def resolve_mode(task: Task, mode: str | None) -> str | None:
         return None
     if not mode:
         if not task.default_mode:
-            raise InputError(f"--mode: task {task.name} has several modes; give one of {', '.join(task.modes)}")
+            known = task.lead_modes or task.modes
+            two = " (or two, VIDEO,IMAGES)" if task.lead_modes else ""
+            raise InputError(f"--mode: task {task.name} has several modes; give one of {', '.join(known)}{two}")
         mode = task.default_mode
     parts = [part.strip() for part in mode.split(",")]
     if not task.lead_modes:
@@ -338,6 +340,8 @@ def resolve_mode(task: Task, mode: str | None) -> str | None:
         raise InputError(f"--mode {mode}: task {task.name} takes two modes, for the video and for the images; "
                          f"{len(parts)} are given")  # fmt: skip
     lead = parts[0] if len(parts) == 2 else task.default_lead or parts[0]
+    if len(parts) == 1 and task.default_lead and mode in task.lead_modes:
+        raise InputError(f"--mode {mode}: of the video part; add that of the images, e.g. {mode},{task.default_mode}")
     _check_mode(task, mode, lead, task.lead_modes, " for its video part")
     _check_mode(task, mode, parts[-1], task.modes, " for its images")
     return f"{lead},{parts[-1]}"
@@ -345,4 +349,5 @@ def resolve_mode(task: Task, mode: str | None) -> str | None:
 
 def _check_mode(task: Task, given: str, mode: str, known: Mapping, part: str) -> None:
     if mode not in known:
-        raise InputError(f"--mode {given}: task {task.name} has no mode '{mode}'{part}; {nearest(mode, known)}")
+        order = " (--mode VIDEO,IMAGES)" if part else ""
+        raise InputError(f"--mode {given}: task {task.name} has no mode '{mode}'{part}{order}; {nearest(mode, known)}")

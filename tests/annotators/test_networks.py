@@ -144,7 +144,7 @@ def test_auto_falls_back_to_embedded_and_says_so_once(caplog):
     assert first.as_dict() == {"name": "flow", "backend": "embedded", "weights": "OpenCV's DIS optical flow"}
     (record,) = caplog.records
     assert record.getMessage() == (
-        "flow: OpenCV's DIS optical flow serves (downloading is off); the trained network: "
+        "flow: the embedded one serves (downloading is off): OpenCV's DIS optical flow; the trained one, "
         "get it with: vace models pull flow"
     )
     assert made.chosen == {"flow": first}

@@ -133,7 +133,7 @@ class Subjects:
     def get(self, name):
         return self
 
-    def once(self, key, make):
+    def once(self, materials, make):
         return make()
 
     def find(self, image, label=None, caption=None):

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from vace.tasks import TASKS
+from vace.tasks import LAYERED, TASKS
 
 HEAVY = ("torch", "diffusers", "transformers", "gradio", "ray", "cv2", "av", "decord")
 
@@ -42,14 +42,14 @@ def test_tasks_json(vace):
 def test_tasks_explains_one_with_commands(vace, name):
     outcome = vace("tasks", name)
     assert outcome.code == 0
-    assert f"--task {name}" in outcome.out and "vace pipeline" in outcome.out
+    assert (f"--task {name}" in outcome.out or name == LAYERED) and "vace pipeline" in outcome.out
     for mode in TASKS[name].modes:
         assert mode in outcome.out
 
 
 def test_models_and_doctor(vace):
     rows = vace("models", "--json").json
-    assert {"vace-1.3B", "vace-14B", "tiny"} <= {row["name"] for row in rows}
+    assert {"vace-1.3B", "vace-14B", "tiny", "depth", "segment"} <= {row["name"] for row in rows}
     assert "Wan-AI/Wan2.1-VACE-14B" in vace("models").out
     findings = vace("doctor", "--json").json
     subjects = {finding["what"] for finding in findings}
@@ -112,7 +112,7 @@ def test_our_faults_are_status_1(vace, media, monkeypatch):
     def fall(*_, **__):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("vace.preprocess._write", fall)
+    monkeypatch.setattr("vace.preprocess.write_prepared", fall)
     outcome = vace("preprocess", "--task", "gray", "--video", media / "clip.mp4")
     assert outcome.code == 1
     assert "a fault of ours" in outcome.err and "--verbose" in outcome.err and "Traceback" not in outcome.err

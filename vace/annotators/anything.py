@@ -68,6 +68,7 @@ class References:
     label: Sequence[str] = ()
     caption: Sequence[str] = ()
     flags: str = "--ref_"
+    together: bool = False
 
     def cut(
         self, name: str, images: Sequence[np.ndarray], mode: str, networks: Networks | None, augment: dict
@@ -75,10 +76,10 @@ class References:
         def make():
             return ImageReference()(
                 images=images, mode=mode, masks=self.masks, bbox=self.bbox, label=self.label, caption=self.caption,
-                networks=networks, flags=self.flags, name=name, **augment,
+                networks=networks, flags=self.flags, together=self.together, name=name, **augment,
             )  # fmt: skip
 
-        return networks.once(("references", *map(id, images)), make) if networks else make()
+        return networks.once(images, make) if networks else make()
 
 
 class ReferenceAnything:
@@ -153,7 +154,9 @@ class SwapAnything:
         led = {"mask": mask, "bbox": bbox, "label": label, "caption": caption}
         result = Inpainting()(frames=frames, mode=lead or own, networks=networks, **led, **augment)
         words = ref_label or label, ref_caption or ([caption] if caption else [])
-        cut = References(ref_masks, ref_bbox, *words).cut("swap_anything", images, own, networks, {})
+        flags = "--ref_" if ref_label or ref_caption or own not in ("label", "caption") else "--"
+        references = References(ref_masks, ref_bbox, *words, flags=flags, together=not ref_label)
+        cut = references.cut("swap_anything", images, own, networks, {})
         result.images, result.image_masks = cut.images, cut.image_masks
         return result
 

@@ -19,7 +19,7 @@ FORM = "give x1,y1,x2,y2 (left, top, right, bottom) in pixels"
 COUNTS = {1: "one box", 2: "two boxes 'x1,y1,x2,y2 x1,y1,x2,y2' (where it starts and where it ends)"}
 
 
-def parse_boxes(text: str) -> list[Box]:
+def parse_boxes(text: str, flag: str = "--bbox") -> list[Box]:
     """The boxes in `text`: four numbers each, separated by commas, spaces or both; eight numbers are two boxes.
 
     Raises InputError for anything that is no number and for counts that four does not divide.
@@ -28,9 +28,9 @@ def parse_boxes(text: str) -> list[Box]:
     try:
         numbers = [float(word) for word in words]
     except ValueError as error:
-        raise InputError(f"--bbox '{text}': {error}; {FORM}") from None
+        raise InputError(f"{flag} '{text}': {error}; {FORM}") from None
     if not numbers or len(numbers) % 4:
-        raise InputError(f"--bbox '{text}': {len(numbers)} numbers found, a box takes four; {FORM}")
+        raise InputError(f"{flag} '{text}': {len(numbers)} numbers found, a box takes four; {FORM}")
     return [tuple(numbers[i : i + 4]) for i in range(0, len(numbers), 4)]
 
 

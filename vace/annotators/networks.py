@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,8 @@ _ROWS = (
             f"{_NETS}.dog_lines:DogLines", "lines by difference of Gaussians", "MIT",
             (WeightFile("scribble/anime_style/netG_A_latest.pth", 17_173_511),)),
     Network("salient", "what a picture is of (U2Net)", f"{_NETS}.u2net:U2Net",
-            f"{_NETS}.border_salient:BorderSalient", "MediaPipe's person matte, else GrabCut from the border colours",
+            f"{_NETS}.border_salient:BorderSalient",
+            "MediaPipe's person matte, else GrabCut from foreground or border colours",
             "Apache-2.0", (WeightFile("salient/u2net.pt", 176_300_000),)),
     Network("segment", "one thing cut out of a picture or followed through a clip (SAM 2.1)", f"{_NETS}.sam2:Sam2",
             f"{_NETS}.flow_tracker:FlowTracker", "GrabCut, carried with flow and found again by its colours",
@@ -149,10 +150,11 @@ def find_weights(row: Network) -> Weights | None:
 
 def fetch_weights(row: Network) -> Weights:
     """The network's weights from the hub, after one line with their size. Raises MissingWeights where it cannot."""
+    note = f"licence: {row.licence}"
     if row.hub:
-        hub.download(row.hub[0], ("*.json", "*.txt", "model*.safetensors"))
+        hub.download(row.hub[0], hub.TRANSFORMERS, note=note)
     else:
-        hub.download(COLLECTION, tuple(file.path for file in row.files))
+        hub.download(COLLECTION, tuple(file.path for file in row.files), note=note)
     found = find_weights(row)
     if found is None:
         raise MissingWeights(f"{row.name}: its files did not arrive whole; run: vace models pull {row.name}")
@@ -180,7 +182,8 @@ class Networks:
             raise InputError(f"--backend {backend}: unknown; {nearest(str(backend), BACKENDS)}")
         self.backend, self.batch_size, self.no_download = backend, batch_size, no_download
         self.accept_approximate = accept_approximate
-        self.chosen: dict[str, Choice] = {}
+        self.chosen: dict[str, Choice] = {}  # in the whole run
+        self.asked: dict[str, Choice] = {}  # by the task at work
         self._device, self._weights, self._made, self._kept = device, {}, {}, {}
 
     @property
@@ -197,14 +200,27 @@ class Networks:
 
     def describe(self) -> str:
         """What serves, for the end of a plan line; empty where no network was asked for."""
-        parts = [f"{choice.name}: {choice.backend} ({choice.weights})" for choice in self.chosen.values()]
+        parts = [f"{choice.name}: {choice.backend} ({choice.weights})" for choice in self.asked.values()]
         return "; " + ", ".join(parts) if parts else ""
 
-    def once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once per run for `key`: an annotator may be called again for other frames."""
+    def once(self, materials: Sequence, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for the very same `materials`: an annotator is called again for other frames."""
+        key = tuple(map(id, materials))
         if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+            self._kept[key] = (materials, make())  # the materials stay alive, so that no other gets their id
+        return self._kept[key][1]
+
+    def begin(self) -> None:
+        """A task begins: from here on `asked` holds what it asks for."""
+        self.asked, self._kept = {}, {}
+
+    def would_serve(self, made_by: Sequence[dict]) -> bool:
+        """Whether this run would choose the same again: `made_by` is what a manifest says under `networks`.
+
+        Raises MissingWeights where it may not choose what served then.
+        """
+        known = [record for record in made_by if record.get("name") in NETWORKS]
+        return all(self.choose(record["name"]).as_dict() == record for record in known)
 
     def choose(self, name: str) -> Choice:
         """What serves as network `name`. Raises MissingWeights where nothing may."""
@@ -214,12 +230,13 @@ class Networks:
             self._weights[name] = weights
             label = row.stand_in if weights is None else _label(row, weights)
             self.chosen[name] = Choice(name, "embedded" if weights is None else "neural", label)
+        self.asked[name] = self.chosen[name]
         return self.chosen[name]
 
     def get(self, name: str) -> Any:
         """The network `name`, ready for use: an object with the methods that its name stands for."""
+        choice, row = self.choose(name), NETWORKS[name]
         if name not in self._made:
-            choice, row = self.choose(name), NETWORKS[name]
             module, _, attribute = (row.neural if choice.backend == "neural" else row.embedded).partition(":")
             make = getattr(importlib.import_module(module), attribute)
             if choice.backend == "neural":
@@ -247,7 +264,8 @@ class Networks:
                 f"{row.name}: no weights here ({reason}), and approximate depth is not fed to a real model unasked; "
                 f"{how_to_get(row)}, or say --backend embedded"
             )
-        log.warning("%s: %s serves (%s); the trained network: %s", row.name, row.stand_in, reason, how_to_get(row))
+        told = (row.name, reason, row.stand_in, how_to_get(row))
+        log.warning("%s: the embedded one serves (%s): %s; the trained one, %s", *told)
         return None
 
 

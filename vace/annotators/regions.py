@@ -47,7 +47,7 @@ class Asked:
 
     mode: a key of MODES. mask: a MaskClip beside a clip, uint8 [H,W] beside a picture. bbox: one box. label: names of
     things. caption: one thing described. flags: how the flags begin that brought them, "--" or "--ref_". name: of the
-    task, for messages.
+    task, which: of several pictures, for messages.
     """
 
     mode: str
@@ -57,6 +57,7 @@ class Asked:
     caption: str | None = None
     flags: str = "--"
     name: str = "inpainting"
+    which: str = ""
 
     def check(self) -> Asked:
         """Itself. Raises InputError for an unknown mode and where what leads it is absent (boxes: see check_boxes)."""
@@ -160,7 +161,7 @@ def image_region(image: np.ndarray, asked: Asked, networks: Networks | None) -> 
     if asked.mode == "bbox":
         return box_mask(check_boxes(asked.bbox, width, height, 1, f"{asked.flags}bbox")[0], width, height)
     if asked.mask is not None:
-        check_mask_size((asked.mask.shape[1], asked.mask.shape[0]), width, height, f"{asked.flags}mask")
+        check_mask_size((asked.mask.shape[1], asked.mask.shape[0]), width, height, f"{asked.flags}mask{asked.which}")
     if asked.mode == "mask":
         return binary(fit_mask(asked.mask, width, height))
     if asked.mask is not None:
@@ -176,8 +177,8 @@ def salient_map(image: np.ndarray, network, asked: Asked) -> np.ndarray:
     """What stands out of one picture: uint8 [H,W]. Raises InputError where nothing does."""
     found = network.maps(image[None])[0]
     if not found.any():
-        raise InputError(f"--mode {asked.mode}: nothing stands out in this picture; mark it with {asked.flags}mask or "
-                         f"{asked.flags}bbox instead")  # fmt: skip
+        raise InputError(f"--mode {asked.mode}: nothing stands out in this picture{asked.which}; mark it with "
+                         f"{asked.flags}mask or {asked.flags}bbox instead")  # fmt: skip
     return found
 
 
@@ -199,7 +200,7 @@ def prompts(image: np.ndarray, asked: Asked, nets: dict) -> list[tuple[Prompt, s
         x1, y1, x2, y2 = mask_box(found)
         return [(Prompt(box=(x1, y1, x2 - 1, y2 - 1)), "")]
     if not asked.mask.any():
-        raise InputError(f"{asked.flags}mask: it is black everywhere; mark the thing to follow with white")
+        raise InputError(f"{asked.flags}mask{asked.which}: it is black everywhere; mark the thing to follow with white")
     if asked.mode == "masktrack":
         return [(Prompt(mask=binary(asked.mask)), "")]
     dots = np.where(asked.mask > DOT, np.uint8(255), np.uint8(0))
@@ -220,7 +221,8 @@ def _named(image: np.ndarray, asked: Asked, detector) -> list[tuple[Prompt, str]
     lost = [words for words, found in wanted.items() if not found]
     if lost:
         where = "the picture" if asked.flags == "--ref_" or asked.name.startswith("image") else "the first frame"
-        raise InputError(f"{asked.flags}{asked.mode} {', '.join(lost)}: not found in {where}; use other words, or mark "
-                         f"it with {asked.flags}bbox or {asked.flags}mask")  # fmt: skip
+        words = f"{asked.flags}{asked.mode} {', '.join(lost)}"
+        raise InputError(f"{words}: not found in {where}{asked.which}; use other words, or mark it with "
+                         f"{asked.flags}bbox or {asked.flags}mask")  # fmt: skip
     best = {words: found[0] for words, found in wanted.items()}
     return [(Prompt(box=d.box) if d.mask is None else Prompt(mask=d.mask), words) for words, d in best.items()]

@@ -69,21 +69,25 @@ def each_asked(
     label: Sequence[str] = (),
     caption: Sequence[str] = (),
     flags: str = "--",
+    together: bool = False,
 ) -> list[Asked]:
     """What leads to the region of each of `count` pictures: one value for all, or one each.
 
-    Several labels for one picture are all of its things. name: of the task. flags: how the flags begin that brought the
-    values. Raises InputError for another number of values, an unknown mode and what the mode lacks.
+    Several labels for one picture are all of its things, and so they are with `together` for each. name: of the task.
+    flags: how the flags begin that brought the values. Raises InputError for another number of values, an unknown mode and what the mode lacks.
     """
     each_mask, each_box = one_each(masks, count, f"{flags}mask"), one_each(bbox, count, f"{flags}bbox")
     each_caption = one_each(caption, count, f"{flags}caption")
-    several = [list(label)] if count == 1 and len(label) > 1 else [[one] for one in label]
+    several = [list(label)] if together or (count == 1 and len(label) > 1) else [[one] for one in label]
     each_label = one_each(several, count, f"{flags}label")
     values = zip(each_mask, each_box, each_label, each_caption, strict=True)
     return [
-        Asked(mode, mask, [box] if box is not None else None, labels or (), text, flags, name).check()
-        for mask, box, labels, text in values
-    ]
+        Asked(
+            mode, mask, [box] if box is not None else None, labels or (), text, flags, name,
+            f" (picture {number} of {count})" if count > 1 else "",
+        ).check()
+        for number, (mask, box, labels, text) in enumerate(values, 1)
+    ]  # fmt: skip
 
 
 class ImageReference:
@@ -93,7 +97,8 @@ class ImageReference:
     [H,W], any size of the same aspect), bbox, label and caption lead it, one for all pictures or one each. maskaug_mode
     and maskaug_ratio simplify the subject's mask, drawn once from seed. canvas: put each subject at a drawn size and
     place on white of the picture's size instead of cropping. networks: what finds the subject. flags, name: how the
-    flags begin that brought the values, and the task's name, for messages. Raises InputError for what is absent, does
+    flags begin that brought the values, and the task's name, for messages. together: every label is for every picture.
+    Raises InputError for what is absent, does
     not fit or is not found.
     """
 
@@ -113,6 +118,7 @@ class ImageReference:
         canvas: bool = False,
         flags: str = "--",
         name: str = "image_reference",
+        together: bool = False,
     ) -> Result:
         if mode not in MODES:
             raise InputError(f"--mode {mode}: {name} has no such mode for its pictures; {nearest(str(mode), MODES)}")
@@ -120,12 +126,12 @@ class ImageReference:
         if mode == "plain":
             return Result(images=list(images), image_masks=[None] * len(images))
         rng, result = random.Random(seed), Result()
-        every = each_asked(name, mode, len(images), masks, bbox, label, caption, flags)
+        every = each_asked(name, mode, len(images), masks, bbox, label, caption, flags, together)
         for image, asked in zip(images, every, strict=True):
             found = image_region(image, asked, networks)
             if not found.any():
-                raise InputError(f"{flags}mask: it is black everywhere, or nothing was found: no subject to cut out; "
-                                 "mark it with white, or use --mode plain for the whole picture")  # fmt: skip
+                raise InputError(f"{flags}mask{asked.which}: it is black everywhere, or nothing was found: no subject "
+                                 "to cut out; mark it with white, or use --mode plain for the whole picture")  # fmt: skip
             if found.all():
                 log.warning("the subject covers the whole picture: the reference is the picture as it is")
             if canvas:

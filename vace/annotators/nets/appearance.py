@@ -113,7 +113,9 @@ class Look:
         near = (self.away > 1.5) & (self.away < 6)
         inner = (self.depth > 1.5) & (self.depth < 6)
         gap = (sight.chances[inner].mean() if inner.any() else 0) - (sight.chances[near].mean() if near.any() else 0)
-        self.contrast = float(np.clip((gap - 0.25) / 0.5, 0, 1))  # how well colours alone tell it from what is around it
+        self.contrast = float(
+            np.clip((gap - 0.25) / 0.5, 0, 1)
+        )  # how well colours alone tell it from what is around it
         self.gap = float(gap)
         self.box = cv2.boundingRect(solid)
         self._sample(near)
@@ -143,7 +145,9 @@ class Look:
                 )
             self.levels.append(kinds)
 
-    def fit(self, sight: Sight, pose: np.ndarray, coarsest: int = LEVELS, is_rigid: bool = False, is_strict: bool = False) -> np.ndarray:
+    def fit(
+        self, sight: Sight, pose: np.ndarray, coarsest: int = LEVELS, is_rigid: bool = False, is_strict: bool = False
+    ) -> np.ndarray:
         """`pose` moved to where `sight` fits best; is_rigid: by shifts alone."""
         return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, is_rigid, is_strict)
 

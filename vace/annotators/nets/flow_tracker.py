@@ -1,8 +1,10 @@
 """wip"""
 
 from __future__ import annotations
-from collections.abc import Iterator
+
 import logging
+from collections.abc import Iterator
+
 import numpy as np
 
 log = logging.getLogger("vace")

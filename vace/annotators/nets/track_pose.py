@@ -104,7 +104,15 @@ def normal_equations(
     return flat_weighted.T @ flat, flat_weighted.T @ residual.reshape(-1)
 
 
-def fitted(levels, pictures, pose: np.ndarray, centre: np.ndarray, reach: float, shifts_only: bool = False, is_strict: bool = False) -> np.ndarray:
+def fitted(
+    levels,
+    pictures,
+    pose: np.ndarray,
+    centre: np.ndarray,
+    reach: float,
+    shifts_only: bool = False,
+    is_strict: bool = False,
+) -> np.ndarray:
     """`pose` moved to where the picture fits best.
 
     levels: per level, finest first, a list of (Samples, index of the channel set, least residual, weight). pictures: per

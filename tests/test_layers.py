@@ -114,6 +114,98 @@ def test_three_layers_keep_what_each_keeps(media, made):
     assert (frames[1:, ~inside, 0] != frames[1:, ~inside, 1]).any()
 
 
+def test_every_layer_gets_its_own_pictures(media, made, tmp_path):
+    """References are cut once per layer; a later layer must not get what an earlier one's were."""
+    from vace.media.image import read_image, write_image
+
+    layers = []
+    for level in (30, 60, 90, 120, 150, 180):
+        write_image(tmp_path / f"{level}.png", np.full((64, 96, 3), level, np.uint8))
+        layers.append(f"expand_anything(image={media}/image.png,{tmp_path}/{level}.png,mode=mask,expand_num=1,"
+                      f"ref_mask={media}/mask.png)")  # fmt: skip
+    references = made("+".join(layers))[2]
+    assert [int(read_image(path)[5, 5, 0]) for path in references] == [30, 60, 90, 120, 150, 180]
+
+
+def test_a_folder_of_the_users_is_left_alone(media, tmp_path):
+    mine = tmp_path / "out/layers"
+    mine.mkdir(parents=True)
+    (mine / "mine.txt").write_text("mine")
+    text = f"gray(video={media}/clip.mp4)+image_plain(image={media}/image.png)"
+    preprocess(text, pre_save_dir=tmp_path / "out", progress=False)
+    with pytest.raises(InputError):
+        preprocess(f"{text}+firstclip(video={media}/none.mp4)", pre_save_dir=tmp_path / "out", progress=False)
+    assert (mine / "mine.txt").read_text() == "mine"
+    assert not list((tmp_path / "out").glob(".layers*"))
+
+
+def test_both_ends_kept_are_no_filler(media, made):
+    frames, masks, _, manifest = made(
+        f"firstframe(image={media}/image.png,expand_num=9)+lastframe(image={media}/image2.png,expand_num=9)"
+    )
+    assert len(frames) == 10 and (masks[[0, -1]] == 0).all() and (masks[1:-1] == 255).all()
+    assert manifest["filler"] == [[1, 9]]
+
+
+@pytest.mark.parametrize("order", ["first+gray+last", "first+last+gray", "first+gray+plain", "move+gray"])
+def test_kept_frames_stay_whatever_follows(order, media, made):
+    from vace.media.image import read_image
+
+    text = {
+        "first": f"firstframe(image={media}/image.png,expand_num=7)", "gray": f"gray(video={media}/clip.mp4)",
+        "last": f"lastframe(image={media}/image2.png,expand_num=7)", "plain": f"plain(video={media}/clip2.mp4)",
+        "move": f"move_anything(image={media}/image.png,bbox=1,1,20,20,30,30,60,60,expand_num=7)",
+    }  # fmt: skip
+    frames, masks, _, _ = made("+".join(text[name] for name in order.split("+")))
+    assert (masks[0] == 0).all() and np.array_equal(frames[0], read_image(media / "image.png"))
+    if "last" in order:
+        assert (masks[-1] == 0).all() and np.array_equal(frames[-1], read_image(media / "image2.png"))
+    assert (masks[1:-1] == 255).all() and (frames[1:-1] != FILLER).any(axis=(1, 2, 3)).all()
+
+
+def test_what_loses_something_is_told(media, made, caplog):
+    made(f"gray(video={media}/clip.mp4)+firstframe(image={media}/image.png,expand_num=4)")
+    assert "put the extension first" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("gray(video={media}/clip.mp4)+outpainting(direction=left)", "give outpainting a video of its own"),
+        ("firstframe(image={media}/image.png,expand_num=2)+lastframe(image={media}/image.png,expand_num=9)",
+         "frames that .* keeps"),
+        ("gray(video={media}/clip.mp4)+inpainting(mode=mask)", "--mask: task inpainting"),
+        ("gray(video={media}/clip.mp4)+frameref(mode=midframe,image={media}/image.png)", "'midframe'"),
+        ("scribble+gray(video={media}/clip.mp4)", "--video: task scribble"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told(text, told, media, made, tmp_path):
+    with pytest.raises(InputError, match=told):
+        made(text.format(media=media))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_clip_for_repaintings_is_repainted_by_all(media, made):
+    """A clip given to the whole command is repainted by one task after the other, also where its size grows."""
+    frames, masks, _, _ = made("inpainting_bbox(bbox=40,10,80,50)+outpainting(direction=left,expand_ratio=0.25)",
+                               video=f"{media}/clip.mp4")  # fmt: skip
+    assert frames.shape[1:3] == (64, 120)
+    assert (masks[:, :, :24] == 255).all() and (masks[:, 10:50, 64:104] == 255).all() and (masks[:, 60, 40] == 0).all()
+
+
+def test_the_rate_is_that_of_the_outcome(media, made):
+    text = f"firstframe(image={media}/image.png,expand_num=9)+gray(video={media}/clip.mp4)"
+    frames, _, _, manifest = made(text, save_fps=8.0)
+    assert len(frames) == 10 and manifest["fps"] == 8
+
+
+def test_lists_grow_and_phrases_keep_their_commas():
+    (layer,) = parse_layers("image_reference(mode=caption,image=a.png,image='b c.png',caption=a man, in red,caption=x)")
+    assert layer.flags["image"] == "a.png,b c.png" and layer.flags["caption"] == ["a man, in red", "x"]
+    with pytest.raises(InputError, match="given twice"):
+        parse_layers("depth(normalize=clip,normalize=frame)")
+
+
 def test_references_alone(media, made):
     frames, masks, references, _ = made(f"image_plain(image={media}/image.png)+image_gray(image={media}/image2.png)")
     assert frames is None and masks is None and len(references) == 2

@@ -74,7 +74,8 @@ def each_asked(
     """What leads to the region of each of `count` pictures: one value for all, or one each.
 
     Several labels for one picture are all of its things, and so they are with `together` for each. name: of the task.
-    flags: how the flags begin that brought the values. Raises InputError for another number of values, an unknown mode and what the mode lacks.
+    flags: how the flags begin that brought the values. Raises InputError for another number of values, an unknown mode
+    and what the mode lacks.
     """
     each_mask, each_box = one_each(masks, count, f"{flags}mask"), one_each(bbox, count, f"{flags}bbox")
     each_caption = one_each(caption, count, f"{flags}caption")
@@ -131,7 +132,7 @@ class ImageReference:
             found = image_region(image, asked, networks)
             if not found.any():
                 raise InputError(f"{flags}mask{asked.which}: it is black everywhere, or nothing was found: no subject "
-                                 "to cut out; mark it with white, or use --mode plain for the whole picture")  # fmt: skip
+                                 "to cut out; mark it with white, or use --mode plain for all of it")  # fmt: skip
             if found.all():
                 log.warning("the subject covers the whole picture: the reference is the picture as it is")
             if canvas:

@@ -60,9 +60,10 @@ class Sight:
     picture: uint8 [H,W,3]. chances: float32 [H,W].
     """
 
-    def __init__(self, picture: np.ndarray, colours: Colours) -> None:
+    def __init__(self, picture: np.ndarray, colours: Colours, whole: np.ndarray) -> None:
         import cv2
 
+        self._whole: np.ndarray | None = whole
         self.picture, self.gray = picture, cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         self.codes = Colours.codes(picture)
         self.soft = cv2.GaussianBlur(picture, (0, 0), 0.8).astype(np.float32)
@@ -70,6 +71,12 @@ class Sight:
         self.levels: list[list[np.ndarray]] = []
         if colours._table is not None:
             self.judge(colours)
+
+    def whole_gray(self, window: tuple[slice, slice]) -> np.ndarray:
+        """Part of the frame at the clip's own size, float32 gray."""
+        import cv2
+
+        return cv2.cvtColor(np.ascontiguousarray(self._whole[window]), cv2.COLOR_RGB2GRAY).astype(np.float32)
 
     def judge(self, colours: Colours) -> None:
         """Make the chances, and the levels, by `colours`."""
@@ -109,6 +116,7 @@ class Look:
         self.reach = max(2.0, float(np.sqrt(self.area / np.pi)))
         framed = cv2.copyMakeBorder(solid, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
         self.depth = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1]  # pixels inside from the outline
+        self.core = (self.depth > min(1.5, 0.5 * self.depth.max())).astype(np.float32)
         self.away = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 5)
         near = (self.away > 1.5) & (self.away < 6)
         inner = (self.depth > 1.5) & (self.depth < 6)

@@ -26,22 +26,6 @@ class Flow:
         return None if before is None else self._flow.calc(gray, before, None)
 
 
-def carried(layer: np.ndarray, flow: np.ndarray, border: float = 0.0) -> np.ndarray:
-    """`layer` of the frame before, float32 [H,W(,C)], as `flow` (back) takes it to this one; `border` from outside."""
-    import cv2
-
-    height, width = flow.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return cv2.remap(
-        layer,
-        flow[..., 0] + x,
-        flow[..., 1] + y,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(border,) * 4,
-    )
-
-
 def fitted_motion(flow: np.ndarray, where: np.ndarray, step: int, shape: str = "similarity") -> np.ndarray | None:
     """The motion from the frame before to this one, [2,3], that most flow within `where` (bool [H,W]) agrees on.
 

@@ -4,240 +4,275 @@ from __future__ import annotations
 
 import numpy as np
 
-from vace.annotators.nets.appearance import Colours, Features, Look, Sight, patch_places, shape_places
-from vace.annotators.nets.track_label import enlarged_shape, labelled, likeness, smoothed, tidied, warped
-from vace.annotators.nets.track_motion import Flow, Ground, carried, fitted_motion
-from vace.annotators.nets.track_pose import IDENTITY, angle_of, joined, size_of, undone
+from vace.annotators.nets.appearance import Colours, Look, Sight
+from vace.annotators.nets.track_label import (
+    Evidence,
+    carried,
+    enlarged,
+    evidence,
+    loose_chance,
+    loose_mask,
+    rigid_chance,
+    rigid_mask,
+    softened,
+    tidied,
+    warped,
+    whole_window,
+    window_around,
+)
+from vace.annotators.nets.track_motion import Flow, Ground, fitted_motion
+from vace.annotators.nets.track_pose import IDENTITY, angle_of, joined, moved, size_of, undone
+from vace.annotators.nets.track_search import Search
 
 WORK = 416  # pixels of the longer side, at most, at which everything is worked out
+MEMORY = 8  # frames that a thing's motion is taken from
 FULL = 0.6  # share of the thing in sight, from which its turn and size are measured rather than carried on
 CARRIED = 30  # frames at most that a turn is carried on for unseen
-MEMORY = 8  # frames that a thing's motion is taken from
+MARGIN = 14  # pixels around the thing that are looked at
 
 
 class Follower:
-    """Follows one thing. frame: RGB uint8 [H,W,3], mask: uint8 [H,W], above 0 on the thing in that frame."""
+    """Follows one thing. frame: RGB uint8 [H,W,3], mask: uint8 [H,W], above 0 on the thing in that frame.
+
+    Two opinions are kept: that the thing keeps its shape (then its first look, moved, is its mask), and that it does
+    not (then its mask is carried by flow). `stiffness` says how far the first has held.
+    """
 
     def __init__(self, frame: np.ndarray, mask: np.ndarray) -> None:
         self.height, self.width = mask.shape
         self.factor = max(1.0, max(mask.shape) / WORK)
-        self.size = (round(self.width / self.factor), round(self.height / self.factor))
+        self.size = (max(1, round(self.width / self.factor)), max(1, round(self.height / self.factor)))
         self.colours, self.ground, self.flow = Colours(), Ground(), Flow(max(self.size))
         self.rng = np.random.default_rng(0)
-        sight = self._seen(frame)
+        self.before = sight = self._seen(frame)
         small = self._shrunk((mask > 0).astype(np.float32))
         self._learn_colours(sight, small, 1.0)
-        self.look = self.home = Look(sight, small, (mask > 0).astype(np.uint8) * 255)
+        self.look = self.home = Look(sight, small, np.where(mask > 0, np.uint8(255), np.uint8(0)))
         self.home_pose = IDENTITY  # from home to the look in use
-        self.features: dict[int, Features] = {}
-        self.pose, self.chance = IDENTITY, small
-        self.stiffness, self.is_lost, self.share, self.visible = 0.7, False, 1.0, 1.0
-        self.path: list[tuple[np.ndarray, float, float]] = [self._stand()]
+        self.search = Search()
+        self.pose, self.chance, self.loose = IDENTITY, small, small
+        self.stiffness, self.is_lost, self.visible, self.area = 0.6, False, 1.0, self.look.area
+        self.path: list[tuple[np.ndarray, float, float]] = [self.stand()]
         self.pace = (np.zeros(2), 0.0, 0.0)
-        self.lost_for = 0
+        self.lost_for = self.since_look = 0
         self.flow.back(sight.gray)
         self.ground.learn(sight.soft, self._outside(small))
 
     def step(self, frame: np.ndarray) -> np.ndarray:
         """The thing's mask in the next frame: uint8 [H,W], 0 or 255, all 0 where it is not seen."""
         sight = self._seen(frame)
-        back = self.flow.back(sight.gray)
-        self.ground.follow(back, self._outside(self.chance))
-        mask = None
-        if not self.is_lost:
-            mask = self._follow(sight, back)
+        flow = self.flow.back(sight.gray)
+        self.ground.follow(flow, self._outside(self.chance))
+        mask = None if self.is_lost else self._follow(sight, flow)
+        mask = self._seek(sight) if mask is None else mask
+        self.is_lost = mask is None
+        self.lost_for = self.lost_for + 1 if self.is_lost else 0
         if mask is None:
-            mask = self._seek(sight)
-        if mask is None:
-            self.is_lost, self.lost_for = True, self.lost_for + 1
-            self.chance = np.zeros_like(self.chance)
+            self.chance = self.loose = np.zeros_like(self.chance)
             mask = np.zeros((self.height, self.width), np.uint8)
         else:
-            self.is_lost, self.lost_for = False, 0
-        if not self.is_lost:
-            self.ground.learn(sight.soft, self._outside(self.chance))
+            self.ground.learn(sight.soft, self._outside(np.maximum(self.chance, self.loose)))
+        self.before = sight
         return mask
 
     # -- following
 
-    def _follow(self, sight: Sight, back: np.ndarray) -> np.ndarray | None:
-        says = carried(self.chance, back)
-        starts = [self._predicted(), self.pose]
-        motion = fitted_motion(back, says > 0.5, max(1, int(self.look.reach * size_of(self.pose) / 20)))
+    def _follow(self, sight: Sight, flow: np.ndarray) -> np.ndarray | None:
+        starts = [self.predicted(), self.pose]
+        inside = self.chance > 0.5
+        motion = fitted_motion(flow, inside, max(1, int(self.look.reach * size_of(self.pose) / 20)))
         if motion is not None and self.visible > 0.3:
             by_flow = joined(motion, self.pose)
             if self.visible < FULL:
-                by_flow = self.look.pose(self.look.centre_at(by_flow), *self._turned(1))
+                by_flow = self.look.pose(self.look.centre_at(by_flow), *self.turned(1))
             starts.append(by_flow)
-        pose = self._best(sight, starts)
-        return self._accepted(sight, pose, says, back)
+        return self._accepted(sight, self._best(sight, starts), flow)
 
     def _best(self, sight: Sight, starts: list[np.ndarray]) -> np.ndarray:
         """The best of the poses, each as it is and fitted."""
-        start = max(starts, key=lambda pose: self._worth(sight, pose))
-        is_rigid = self.visible < FULL
-        fit = self.look.fit(sight, start, 2, is_rigid, is_rigid)
-        tries = [fit, start]
-        best = max(tries, key=lambda pose: self._worth(sight, pose))
-        if self._worth(sight, best) < 0.8 * (1 + self.look.contrast):
-            more = [self.look.fit(sight, pose, is_rigid=is_rigid, is_strict=is_rigid) for pose in starts]
-            best = max([best, *more], key=lambda pose: self._worth(sight, pose))
+        is_part = self.visible < FULL
+        start = max(starts, key=lambda pose: self.worth(sight, pose))
+        fit = self.look.fit(sight, start, 2, is_part, is_part)
+        best = max((fit, start), key=lambda pose: self.worth(sight, pose))
+        if self.worth(sight, best) < 0.8 * (1 + self.look.contrast) and self.stiffness > 0.5:
+            more = [self.look.fit(sight, pose, is_rigid=is_part, is_strict=is_part) for pose in starts]
+            best = max([best, *more], key=lambda pose: self.worth(sight, pose))
         return best
 
-    def _worth(self, sight: Sight, pose: np.ndarray) -> float:
-        if not self._is_sane(pose):
+    def worth(self, sight: Sight, pose: np.ndarray) -> float:
+        """How well the look fits under `pose`."""
+        if not self.is_sane(pose):
             return -1.0
         match = self.look.matches(sight, pose)
         return match.close * min(1, 2 * match.inside) + self.look.contrast * self.look.outlined(sight, pose)
 
-    def _strangeness(self, pose: np.ndarray) -> float:
-        """How much `pose` differs in size and turn from what was last seen."""
-        _, angle, size = self._stand()
-        turn = abs(np.angle(np.exp(1j * (angle_of(pose) - angle))))
-        return 1.2 * abs(np.log(size_of(pose)) - size) + 0.2 * turn
-
-    def _is_sane(self, pose: np.ndarray) -> bool:
+    def is_sane(self, pose: np.ndarray) -> bool:
+        """Whether the thing may be as large as that."""
         size = size_of(joined(pose, self.home_pose))
         return bool(np.isfinite(pose).all() and 0.15 < size < 6 and self.look.reach * size_of(pose) > 1.5)
 
-    def _accepted(self, sight: Sight, pose: np.ndarray, says: np.ndarray | None, back) -> np.ndarray | None:
+    def _window(self, pose: np.ndarray) -> tuple[slice, slice]:
+        import cv2
+
+        x, y, width, height = self.look.box
+        corners = moved(np.array([[x, y], [x + width, y], [x, y + height], [x + width, y + height]], float), pose)
+        boxes = [(*corners.min(0), *corners.max(0))]
+        x, y, width, height = cv2.boundingRect((np.maximum(self.chance, self.loose) > 0.1).astype(np.uint8))
+        if width:
+            boxes.append((x, y, x + width, y + height))
+        margin = MARGIN + min(40.0, 2 * float(np.hypot(*self.pace[0])))
+        return window_around(boxes, margin, self.size)
+
+    def _accepted(self, sight: Sight, pose: np.ndarray, flow: np.ndarray | None) -> np.ndarray | None:
         """The mask at `pose`, and everything learned from it; None where the thing is not there."""
-        match = self.look.matches(sight, pose)
-        same, inside = match.same, match.inside
-        trust = None
-        if says is not None:
-            trust = likeness(carried(self.before.soft, back), sight.soft)
-        picture = self.ground.picture
-        known = self.ground.is_known if picture is not None else None
-        labels = labelled(sight, self.look, pose, self.stiffness, says, trust, picture, known)
-        chance = np.clip(smoothed(labels.chance, sight.gray), 0, 1)
+        window = self._window(pose)
+        seen = evidence(sight, self.look, pose, self.before, flow, self.ground, window)
+        chances = []
+        for opinion, last in ((rigid_chance, self.chance), (loose_chance, self.loose)):
+            says = None if flow is None else carried(last, flow, window)
+            chances.append(opinion(seen, says, self.look.contrast))
+        gray = sight.gray[window].astype(np.float32)
         expected = max(4.0, self.look.area * size_of(pose) ** 2)
-        mask = tidied(chance > 0.5, 0.03 * expected)
-        self._trace = (same, inside, mask.sum() / expected, self.stiffness)
-        if self._is_gone(sight, labels, mask, same, inside, expected, pose):
+        lines = [softened(chance, gray) for chance in chances]
+        rigid, loose = (tidied(slope * gray + offset > 0.5, 0.03 * expected) for slope, offset in lines)
+        stiffness = self._stiffness(seen, rigid, loose, flow is not None)
+        is_rigid = stiffness > 0.5
+        mask = rigid if is_rigid else loose
+        self._trace = (self.look.matches(sight, pose).same, rigid.sum() / expected, loose.sum() / expected, stiffness)
+        if self._is_gone(sight, seen, mask, pose, expected, is_rigid, window):
             return None
-        chance = np.where(mask, np.maximum(chance, 0.51), np.minimum(chance, 0.49)).astype(np.float32)
-        self._take(sight, pose, labels, chance, mask, says, trust, expected, inside)
-        return self._whole(sight, labels, chance, mask, pose)
+        self.stiffness = stiffness
+        own = [
+            np.clip(np.where(one, np.maximum(chance, 0.51), np.minimum(chance, 0.49)), 0, 1)
+            for one, chance in zip((rigid, loose), chances, strict=True)
+        ]
+        if stiffness > 0.9:
+            own[1] = own[0]
+        self.chance, self.loose = (_placed(one, window, self.size) for one in (own[0] if is_rigid else own[1], own[1]))
+        self._take(sight, pose, seen, mask, is_rigid, expected, window)
+        large = whole_window(window, self.factor, (self.width, self.height))
+        if is_rigid:
+            found = rigid_mask(self.look, pose, seen, mask, window, large, self.factor)
+        else:
+            found = loose_mask(*lines[1], mask, sight.whole_gray(large), window, large, self.factor)
+        out = np.zeros((self.height, self.width), np.uint8)
+        out[large] = np.where(found, np.uint8(255), np.uint8(0))
+        self._renew(sight, pose, mask, is_rigid, seen, out, window)
+        return out
 
-    def _is_gone(self, sight, labels, mask, same, inside, expected, pose) -> bool:
-        if mask.sum() < max(0.03 * expected, 8) * min(1, 2 * inside) or inside < 0.03:
-            return True
-        ground = labels.like_ground[mask]
-        if (ground > 0.5).mean() > 0.5 and ground.mean() > labels.same[mask].mean():
-            return True
-        if self.stiffness > 0.5:
-            if same < 0.5 and same < 0.05 + self.look.chance_matches(sight, pose, self.rng):
-                return True
-            return False
-        colour = sight.chances[mask].mean()
-        return bool(self.look.contrast > 0.4 and colour < 0.3)
+    def _stiffness(self, seen: Evidence, rigid: np.ndarray, loose: np.ndarray, is_carried: bool) -> float:
+        """How far the thing keeps its shape, by what flow carries but its look does not explain."""
+        if not is_carried or not loose.any():
+            return self.stiffness
+        inside = seen.shape > 0.5
+        agrees = seen.same > 0.5
+        open_ = inside & (loose | (seen.ground > 0.5))
+        if open_.sum() < 0.3 * inside.sum():
+            return self.stiffness
+        share = agrees[open_].mean()
+        unexplained = (loose & (seen.trust > 0.5) & ~(inside & agrees)).sum() / loose.sum()
+        doubt = unexplained * np.clip((0.98 - share) / 0.08, 0, 1)
+        self._doubt = (share, unexplained)
+        target = np.clip(1 - (doubt - 0.03) / 0.07, 0, 1)
+        return float(self.stiffness + 0.15 * (target - self.stiffness))
 
-    def _take(self, sight, pose, labels, chance, mask, says, trust, expected, inside) -> None:
+    def _is_gone(self, sight, seen: Evidence, mask, pose, expected, is_rigid, window) -> bool:
+        match = self.look.matches(sight, pose)
+        if match.inside < 0.03 or mask.sum() < max(0.03 * expected, 8) * min(1, 2 * match.inside):
+            return True
+        ground = seen.ground[mask]
+        if (ground > 0.5).mean() > 0.5 and ground.mean() > seen.same[mask].mean():
+            return True
+        if is_rigid:
+            return match.same < 0.5 and match.same < 0.05 + self.look.chance_matches(sight, pose, self.rng)
+        if mask.sum() < 0.08 * self.area:
+            return True
+        return bool(self.look.contrast > 0.4 and sight.chances[window][mask].mean() < 0.3)
+
+    def _take(self, sight, pose, seen: Evidence, mask, is_rigid, expected, window) -> None:
         """Learn from an accepted frame."""
-        self.before = sight
-        self.pose, self.chance = pose, chance
-        seen = mask & (labels.shape > 0.5)
-        self.share = float(seen.sum() / max(1, (labels.shape > 0.5).sum()))
-        self.visible = self.share * inside
-        missing = (labels.shape > 0.5) & ~mask
-        self._reveal(missing, pose)
-        if says is not None and self.share > 0.3:
-            sure = (says > 0.6) & (trust > 0.5) & (sight.chances > 0.3) & mask
-            if sure.sum() > 0.2 * expected:
-                explained = ((labels.shape > 0.3) & (labels.same > 0.5) & sure).sum() / sure.sum()
-                target = float(np.clip((explained - 0.7) / 0.2, 0, 1))
-                self.stiffness += 0.2 * (target - self.stiffness)
+        self.pose = pose
+        inside = seen.shape > 0.5
+        within = self.look.matches(sight, pose).inside
+        share = (mask & inside).sum() / max(1, inside.sum()) if is_rigid else min(1.0, mask.sum() / self.area)
+        self.visible = float(share * within)
+        self._reveal(inside & ~mask, pose, window)
         if self.visible < 0.8:
             self.path.clear()
         else:
-            self.path.append(self._stand())
+            self.path.append(self.stand())
             del self.path[:-MEMORY]
             self.pace = self._measured_pace()
-        if self.visible > 0.8:
-            self._learn_colours(sight, chance, 0.05)
+            self._learn_colours(sight, self.chance, 0.05)
+        self.area += 0.1 * ((expected if is_rigid else float(mask.sum())) - self.area)
 
-    def _reveal(self, missing: np.ndarray, pose: np.ndarray) -> None:
-        """Leave out of the next fit what hides behind something now. missing: bool [H,W] of this frame."""
+    def _reveal(self, missing: np.ndarray, pose: np.ndarray, window) -> None:
+        """Leave out of the next fit what hides behind something now. missing: bool, of the window."""
         import cv2
 
-        if missing.mean() * missing.size < 0.03 * self.look.area * size_of(pose) ** 2:
+        if missing.sum() < 0.03 * self.look.area * size_of(pose) ** 2:
             self.look.reveal(None)
             return
         side = int(2 * max(3, 1.5 * np.hypot(*self.pace[0])) + 1)
         missing = cv2.morphologyEx(missing.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        hidden = cv2.dilate(missing, np.ones((side, side), np.uint8))
-        self.look.reveal(warped(1 - hidden.astype(np.float32), undone(pose), self.size, 1.0))
+        hidden = _placed(cv2.dilate(missing, np.ones((side, side), np.uint8)), window, self.size)
+        everything = (slice(0, self.size[1]), slice(0, self.size[0]))
+        self.look.reveal(warped(1 - hidden.astype(np.float32), undone(pose), everything, 1.0))
+
+    def _renew(self, sight, pose, mask, is_rigid, seen: Evidence, out, window) -> None:
+        """Take the thing's look anew where it has changed and is wholly in sight."""
+        self.since_look += 1
+        size, match = size_of(pose), self.look.matches(sight, pose)
+        is_other_size = not 0.62 < size < 1.6
+        is_changed = match.same < (0.8 if is_rigid else 0.6) and self.since_look > 8
+        if self.visible < 0.93 or not (is_other_size or is_changed):
+            return
+        if is_rigid:
+            mask = seen.shape > 0.5
+            out = np.zeros_like(out)
+            large = whole_window(window, self.factor, (self.width, self.height))
+            shape = warped(self.look.whole.astype(np.float32), _grown(pose, self.factor), large)
+            out[large] = np.where(shape > 127, np.uint8(255), np.uint8(0))
+        small = _placed(mask.astype(np.float32), window, self.size)
+        if mask.sum() < 12:
+            return
+        sight.judge(self.colours)
+        self.look = Look(sight, small, out)
+        self.home_pose, self.pose, self.since_look = joined(pose, self.home_pose), IDENTITY, 0
+        self.path.clear()
 
     def _measured_pace(self) -> tuple[np.ndarray, float, float]:
-        steps = [
-            (b[0] - a[0], np.angle(np.exp(1j * (b[1] - a[1]))), b[2] - a[2])
-            for a, b in zip(self.path, self.path[1:], strict=False)
-        ]
-        if not steps:
+        pairs = list(zip(self.path, self.path[1:], strict=False))
+        if not pairs:
             return self.pace
-        return (
-            np.mean([s[0] for s in steps], 0),
-            float(np.mean([s[1] for s in steps])),
-            float(np.mean([s[2] for s in steps])),
-        )
+        shift = np.mean([b[0] - a[0] for a, b in pairs], 0)
+        turn = np.mean([np.angle(np.exp(1j * (b[1] - a[1]))) for a, b in pairs])
+        return shift, float(turn), float(np.mean([b[2] - a[2] for a, b in pairs]))
 
-    def _stand(self) -> tuple[np.ndarray, float, float]:
+    def stand(self) -> tuple[np.ndarray, float, float]:
+        """Where the thing's middle is, its turn in radians and the logarithm of its size, against its look."""
         return self.look.centre_at(self.pose), angle_of(self.pose), float(np.log(size_of(self.pose)))
 
-    def _predicted(self, frames: int = 1) -> np.ndarray:
-        return self.look.pose(self._stand()[0] + frames * self.pace[0], *self._turned(frames))
+    def predicted(self, frames: int = 1) -> np.ndarray:
+        """The pose that many frames on, at the thing's pace."""
+        return self.look.pose(self.stand()[0] + frames * self.pace[0], *self.turned(frames))
 
-    def _turned(self, frames: int) -> tuple[float, float]:
+    def turned(self, frames: int) -> tuple[float, float]:
         """Angle and factor of lengths that many frames on."""
-        _, angle, size = self._stand()
+        _, angle, size = self.stand()
         frames = min(frames, CARRIED)
         return angle + frames * self.pace[1], float(np.exp(size + frames * self.pace[2]))
 
     # -- finding again
 
     def _seek(self, sight: Sight) -> np.ndarray | None:
-        self.look.reveal(None)
-        centre, angle, size = self._stand()
-        size = np.exp(size)
-        ahead = self._predicted(min(self.lost_for + 1, 40))
-        starts = [ahead, self.pose]
-        if self.look.contrast > 0.35:
-            starts += shape_places(self.look, sight, angle, size)
-        starts += patch_places(self.look, sight, angle, size)
-        if self.lost_for % 2:
-            starts += self._features().places(sight)
-        tries = [self.look.fit(sight, start, is_rigid=True) for start in starts if self._is_sane(start)]
-        tries = sorted(tries, key=lambda pose: -self._worth(sight, pose))[:2]
-        tries += [self.look.fit(sight, pose, 2) for pose in tries]
-        tries = sorted(tries, key=lambda pose: self._strangeness(pose) - self._worth(sight, pose))[:2]
-        near = max((ahead, self.look.fit(sight, ahead, 1, True, True)), key=lambda pose: self._worth(sight, pose))
-        for pose in [*tries, near]:
-            if self._is_found(sight, pose, self.look.centre_at(ahead)):
-                held, self.pose = self.pose, pose
-                self.path.clear()
-                mask = self._accepted(sight, pose, None, None)
-                if mask is not None:
-                    return mask
-                self.pose = held
+        for pose in self.search.poses(self, sight):
+            held, self.pose = self.pose, pose
+            mask = self._accepted(sight, pose, None)
+            if mask is not None:
+                return mask
+            self.pose = held
         return None
-
-    def _is_found(self, sight: Sight, pose: np.ndarray, ahead: np.ndarray) -> bool:
-        """Whether the thing is at `pose`; little of it suffices where it was to come out again."""
-        if not self._is_sane(pose):
-            return False
-        match, chance = self.look.matches(sight, pose), self.look.chance_matches(sight, pose, self.rng)
-        if np.hypot(*(self.look.centre_at(pose) - ahead)) < 0.5 * self.look.reach * size_of(pose):
-            return match.same * match.inside > 0.05 and match.same > max(0.07, chance + 0.06, self._strangeness(pose))
-        if match.same * match.inside < 0.25 or match.same < max(0.35, chance + 0.1, self._strangeness(pose)):
-            return False
-        return self.look.contrast < 0.4 or self.look.outlined(sight, pose) > 0.4
-
-    def _features(self) -> Features:
-        key = id(self.look)
-        if key not in self.features:
-            self.features = {key: Features(self.look)}
-        return self.features[key]
 
     # -- sizes and colours
 
@@ -245,10 +280,7 @@ class Follower:
         import cv2
 
         small = frame if self.factor == 1 else cv2.resize(frame, self.size, interpolation=cv2.INTER_AREA)
-        sight = Sight(np.ascontiguousarray(small), self.colours)
-        if not hasattr(self, "before"):
-            self.before = sight
-        return sight
+        return Sight(np.ascontiguousarray(small), self.colours, frame)
 
     def _shrunk(self, mask: np.ndarray) -> np.ndarray:
         import cv2
@@ -268,23 +300,15 @@ class Follower:
         if not sight.levels:
             sight.judge(self.colours)
 
-    def _whole(self, sight, labels, chance, mask, pose) -> np.ndarray:
-        """The mask at the clip's own size."""
-        import cv2
 
-        size = (self.width, self.height)
-        if self.stiffness > 0.6:
-            shape = enlarged_shape(self.look, pose, self.factor, size) > 0.5
-            kernel = np.ones((3, 3), np.uint8)
-            missing = ((labels.shape > 0.5) & ~mask).astype(np.uint8)
-            missing = cv2.morphologyEx(missing, cv2.MORPH_OPEN, kernel)
-            extra = (mask & (labels.shape < 0.5)).astype(np.uint8)
-            extra = cv2.morphologyEx(extra, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
-            missing, extra = (
-                cv2.resize(one.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5
-                for one in (missing, extra)
-            )
-            return np.where((shape & ~missing) | extra, np.uint8(255), np.uint8(0))
-        if self.factor > 1:
-            chance = cv2.resize(chance, size, interpolation=cv2.INTER_LINEAR)
-        return np.where(chance > 0.5, np.uint8(255), np.uint8(0))
+def _grown(pose: np.ndarray, factor: float) -> np.ndarray:
+    from vace.annotators.nets.track_pose import rescaled
+
+    return rescaled(pose, factor)
+
+
+def _placed(part: np.ndarray, window: tuple[slice, slice], size: tuple[int, int]) -> np.ndarray:
+    """`part` of the window in a frame of zeros of (width, height)."""
+    out = np.zeros(size[::-1], part.dtype)
+    out[window] = part
+    return out

@@ -7,6 +7,15 @@ import textwrap
 from vace.rows import Task
 from vace.tasks import COMMON, GROUPS, LAYERED, TASKS
 
+# The original layout's files: pattern within the folder, bytes as far as published pages tell (0: they do not).
+_SHARED = (("models_t5_umt5-xxl-enc-bf16.pth", 11_400_000_000), ("Wan2.1_VAE.pth", 508_000_000),
+           ("google/umt5-xxl", 21_500_000))  # fmt: skip
+_WEIGHTS = "diffusion_pytorch_model*.safetensors"
+MODEL_FILES = {
+    "vace-1.3B": (("config.json", 0), (_WEIGHTS, 7_100_000_000), *_SHARED),
+    "vace-14B": (("config.json", 0), (_WEIGHTS, 34_700_000_000), *_SHARED),
+    "vace-1.3B-preview": (("config.json", 0), (_WEIGHTS, 0), *_SHARED),
+}
 NAME_WIDTH = 20
 LAYERS = (
     "the materials of each task, in its brackets, or outside as flags that serve every task which takes them",
@@ -94,32 +103,54 @@ def explain_task(task: Task) -> str:
 
 
 def model_rows() -> list[dict]:
-    """One row per base model: name, hub ids, where it lies on this machine (None: not here), what to know."""
+    """One row per base model.
+
+    name, hub: ids; path: where it lies on this machine (None: not here); note; licence; looked_in: folders that are
+    searched; files: path (within the folder, a pattern), where and size in bytes (expected, where it is absent).
+    """
+    from vace import hub
     from vace.errors import VaceError
-    from vace.models.checkpoints import MODELS, find_checkpoint
+    from vace.models.checkpoints import MODELS, find_checkpoint, folders_of
 
     rows = []
     for name, repositories in MODELS.items():
         try:
-            folder = str(find_checkpoint(None, name, no_download=True).path)
+            folder = find_checkpoint(None, name, no_download=True).path
         except VaceError:
             folder = None
-        rows.append({"name": name, "hub": list(repositories), "path": folder, "note": MODEL_NOTES.get(name, "")})
+        looked_in = [*(str(place) for place in folders_of(name)), str(hub.cache())]
+        row = {"name": name, "hub": list(repositories), "path": str(folder) if folder else None}
+        row |= {"note": MODEL_NOTES.get(name, ""), "licence": "Apache-2.0", "looked_in": looked_in}
+        rows.append(row | {"files": [_model_file(folder, *file) for file in MODEL_FILES[name]]})
     tiny = find_checkpoint("tiny", None)
     note = "the embedded toy: serves when no other model is found"
-    rows.append({"name": "tiny", "hub": [], "path": str(tiny.path), "note": note})
-    return rows
+    toy = {"name": "tiny", "hub": [], "path": str(tiny.path), "note": note, "licence": "Apache-2.0", "looked_in": []}
+    return [*rows, toy | {"files": []}]
+
+
+def _model_file(folder, pattern: str, size: int) -> dict:
+    found = sorted(folder.glob(pattern)) if folder else []
+    total = sum(file.stat().st_size for path in found for file in ([path] if path.is_file() else path.iterdir()))
+    return {"path": pattern, "where": str(found[0]) if found else None, "size": total or size}
 
 
 def list_models() -> str:
+    from vace.hub import size_text
+
     lines = []
     for row in model_rows():
         lines.append(f"{row['name']:<18} {row['note']}")
+        for file in row["files"]:
+            amount = f" ({size_text(file['size'])})" if file["size"] else ""
+            lines.append(f"{'':<18} file  {file['path']}{amount}: {file['where'] or 'absent'}")
+        lines.append(f"{'':<18} licence {row['licence']}" + (f"; hub {', '.join(row['hub'])}" if row["hub"] else ""))
         if row["path"]:
             lines.append(f"{'':<18} here: {row['path']}")
         else:
+            lines.append(f"{'':<18} looked in {', '.join(row['looked_in'])}")
             target = row["hub"][0].partition("/")[2]
-            lines.append(f"{'':<18} not here; get it: hf download {row['hub'][0]} --local-dir models/{target}")
+            lines.append(f"{'':<18} not here; get it: vace models pull {row['name']}, or hf download {row['hub'][0]} "
+                         f"--local-dir models/{target}")  # fmt: skip
     lines.append("")
     lines.append("Use one with --model_name NAME, or any folder or hub id with --ckpt_dir.")
     return "\n".join(lines)

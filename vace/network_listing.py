@@ -34,9 +34,14 @@ def _row(row: Network) -> dict:
         "licence": row.licence,
         "files": [_file(file.path, file.size) for file in row.files],
         "hub": [{"id": repository, "where": _copy(row, repository)} for repository in row.hub],
-        "looked_in": [*(str(root / COLLECTION.partition("/")[2]) for root in roots()), str(hub.cache())],
+        "looked_in": [*(str(root / name) for name in _folder_names(row) for root in roots()), str(hub.cache())],
         "get": how_to_get(row),
     }
+
+
+def _folder_names(row: Network) -> list[str]:
+    """What a network's copies are called below models/: the collection's name, then those of its hub repositories."""
+    return [repository.partition("/")[2] for repository in (COLLECTION, *row.hub)]
 
 
 def _file(path: str, size: int) -> dict:

@@ -164,9 +164,7 @@ def _size(name: str) -> str:
 
 def _local_folder(name: str) -> Path | None:
     """A whole copy of the model on this machine: ./models, $VACE_MODELS, then the hub cache."""
-    roots = [Path("models"), *(Path(root).expanduser() for root in [os.environ.get("VACE_MODELS")] if root)]
-    folders = [root / repository.partition("/")[2] for repository in MODELS[name] for root in roots]
-    for folder in folders:
+    for folder in folders_of(name):
         if folder.is_dir():
             return folder
     for repository in MODELS[name]:
@@ -174,6 +172,12 @@ def _local_folder(name: str) -> Path | None:
         if cached is not None and _is_whole(cached):
             return cached
     return None
+
+
+def folders_of(name: str) -> list[Path]:
+    """Where a published model is looked for before the hub cache: below ./models and $VACE_MODELS."""
+    roots = [Path("models"), *(Path(root).expanduser() for root in [os.environ.get("VACE_MODELS")] if root)]
+    return [root / repository.partition("/")[2] for repository in MODELS[name] for root in roots]
 
 
 def _fetched(repository: str, no_download: bool) -> Path:

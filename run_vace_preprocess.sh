@@ -140,7 +140,7 @@ example swap_anything_mask_plain                          vace preprocess --task
 example swap_anything_bbox_plain                          vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode bbox,plain --bbox 100,60,260,220
 example swap_anything_salientmasktrack_salientmasktrack   vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode salientmasktrack
 example swap_anything_salientbboxtrack_salientbboxtrack   vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode salientbboxtrack
-example swap_anything_maskpointtrack_plain                vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode maskpointtrack,plain --mask assets/masks/dots.png
+example swap_anything_maskpointtrack_plain                vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode maskpointtrack,plain --mask assets/masks/test.png
 example swap_anything_maskbboxtrack_plain                 vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode maskbboxtrack,plain --mask assets/masks/dots.png
 example swap_anything_bboxtrack_plain                     vace preprocess --task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode bboxtrack,plain --bbox 90,10,310,310
 example swap_anything_label_label                         vace preprocess --task swap_anything --video assets/videos/person.mp4 --image assets/images/test.jpg --mode label --label person

@@ -273,7 +273,7 @@ _ROWS = (
              *(f"--task swap_anything --video assets/videos/test.mp4 --image assets/images/test.jpg --mode {mode}"
                for mode in ("salient,plain", "mask,plain --mask assets/masks/test.png",
                             "bbox,plain --bbox 100,60,260,220", "salientmasktrack", "salientbboxtrack",
-                            "maskpointtrack,plain --mask assets/masks/dots.png",
+                            "maskpointtrack,plain --mask assets/masks/test.png",
                             "maskbboxtrack,plain --mask assets/masks/dots.png",
                             "bboxtrack,plain --bbox 90,10,310,310")),
              "--task swap_anything --video assets/videos/person.mp4 --image assets/images/test.jpg --mode label"

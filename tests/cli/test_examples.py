@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_lines import lines_of
+from example_lines import is_repeated, lines_of
 
 from vace.tasks import TASKS, find_task, resolve_mode
 
@@ -40,33 +40,15 @@ def clone(tmp_path_factory):
     return folder
 
 
-def is_slow(script: str, name: str) -> bool:
-    """Lines that differ from others only in how their reference is cut."""
-    if script != "run_vace_pipeline.sh" or name == "reference_anything_salientmasktrack":
-        return False
-    repeated = ("image_reference_", "image_inpainting_", "reference_anything_", "animate_anything_",
-                "swap_anything_masktrack_", "expand_anything_firstframe_")  # fmt: skip
-    shown = ("image_reference_salient", "image_inpainting_mask", "animate_anything_plain",
-             "swap_anything_masktrack_salient", "expand_anything_firstframe_plain")  # fmt: skip
-    return name.startswith(repeated) and name not in shown
-
-
-def quickly(arguments: list[str]) -> list[str]:
-    """Fewer steps on a smaller picture, where the line leaves them to the model; preprocessing runs as it is."""
-    if arguments[0] not in ("wan", "pipeline") or "layout_bbox" in arguments:
-        return []
-    return [
-        word
-        for flag, value in (("--steps", "2"), ("--size", "96x64"))
-        if flag not in arguments
-        for word in (flag, value)
-    ]
-
-
 @pytest.mark.parametrize(
     ("script", "name"),
     [
-        pytest.param(script, name, id=f"{script}:{name}", marks=[pytest.mark.slow] if is_slow(script, name) else [])
+        pytest.param(
+            script,
+            name,
+            id=f"{script}:{name}",
+            marks=[pytest.mark.slow] if script == "run_vace_pipeline.sh" and is_repeated(name) else [],
+        )
         for script, name in EXAMPLES
     ],
 )

@@ -173,6 +173,18 @@ def tidied(mask: np.ndarray, least: float) -> np.ndarray:
     return out.astype(bool)
 
 
+def connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """The parts of `mask` (bool [h,w]) of which at least a tenth lies in `seeds`: what else looks alike is another."""
+    import cv2
+
+    count, names = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    size = np.bincount(names.ravel(), minlength=count)
+    held = np.bincount(names[seeds], minlength=count)
+    kept = held >= 0.1 * size
+    kept[0] = False
+    return kept[names]
+
+
 def whole_window(window: Window, factor: float, size: tuple[int, int]) -> Window:
     """The window in a frame `factor` times as large, of (width, height)."""
     rows, columns = window

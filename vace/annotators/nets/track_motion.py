@@ -7,6 +7,7 @@ import numpy as np
 from vace.annotators.nets.track_pose import IDENTITY
 
 GRID = 8  # pixels between the places that the motion of the ground is fitted to
+CUT_LEVELS, CUT_SHARE = 25, 0.45  # levels; share of pixels, and of colours, that stay within a scene
 SURE_AFTER = 3  # frames that a pixel must look like ground before it counts as known
 
 
@@ -41,6 +42,24 @@ def fitted_motion(flow: np.ndarray, where: np.ndarray, step: int, shape: str = "
     fit = cv2.estimateAffine2D if shape == "affine" else cv2.estimateAffinePartial2D
     motion, inliers = fit(before, now, ransacReprojThreshold=1.0, maxIters=500, confidence=0.99)
     return None if motion is None or inliers.mean() < 0.3 else motion
+
+
+def is_cut(before, now, flow: np.ndarray) -> bool:
+    """Whether another scene begins: little of the picture is found again, and its colours are others.
+
+    before, now: appearance.Sight. flow: back from now to before.
+    """
+    from vace.annotators.nets.track_pose import sampled
+
+    step = max(2, min(now.gray.shape) // 40)
+    y, x = (one.ravel() for one in np.mgrid[0 : now.gray.shape[0] : step, 0 : now.gray.shape[1] : step])
+    came_from = np.stack([x, y], 1) + flow[y, x]
+    off = np.abs(sampled(before.soft, came_from) - now.soft[y, x]).mean(1)
+    known = np.isfinite(off)
+    if known.any() and (off[known] < CUT_LEVELS).mean() > CUT_SHARE:
+        return False
+    counts = [np.bincount(one.codes[y, x] // 2, minlength=2048).astype(np.float64) for one in (before, now)]
+    return bool(np.minimum(*(count / count.sum() for count in counts)).sum() < CUT_SHARE)
 
 
 class Ground:

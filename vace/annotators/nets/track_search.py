@@ -40,7 +40,7 @@ class Search:
             return False
         look, strange = thing.look, _strangeness(thing, pose)
         match, chance = look.matches(sight, pose), look.chance_matches(sight, pose, thing.rng)
-        if np.hypot(*(look.centre_at(pose) - ahead)) < 0.5 * look.reach * size_of(pose):
+        if not thing.is_elsewhere and np.hypot(*(look.centre_at(pose) - ahead)) < 0.5 * look.reach * size_of(pose):
             return match.same * match.inside > 0.05 and match.same > max(0.07, chance + 0.06, strange)
         if match.same * match.inside < 0.25 or match.same < max(0.35, chance + 0.1, strange):
             return False

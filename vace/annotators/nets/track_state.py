@@ -8,6 +8,7 @@ from vace.annotators.nets.appearance import Colours, Look, Sight
 from vace.annotators.nets.track_label import (
     Evidence,
     carried,
+    connected,
     enlarged,
     evidence,
     loose_chance,
@@ -20,7 +21,7 @@ from vace.annotators.nets.track_label import (
     whole_window,
     window_around,
 )
-from vace.annotators.nets.track_motion import Flow, Ground, fitted_motion
+from vace.annotators.nets.track_motion import Flow, Ground, fitted_motion, is_cut
 from vace.annotators.nets.track_pose import IDENTITY, angle_of, joined, moved, size_of, undone
 from vace.annotators.nets.track_search import Search
 
@@ -52,6 +53,7 @@ class Follower:
         self.search = Search()
         self.pose, self.chance, self.loose = IDENTITY, small, small
         self.stiffness, self.is_lost, self.visible, self.area = 0.6, False, 1.0, self.look.area
+        self.was_loose = self.is_elsewhere = False  # is_elsewhere: lost at a cut, so that its path tells nothing
         self.path: list[tuple[np.ndarray, float, float]] = [self.stand()]
         self.pace = (np.zeros(2), 0.0, 0.0)
         self.lost_for = self.since_look = 0
@@ -62,7 +64,10 @@ class Follower:
         """The thing's mask in the next frame: uint8 [H,W], 0 or 255, all 0 where it is not seen."""
         sight = self._seen(frame)
         flow = self.flow.back(sight.gray)
-        self.ground.follow(flow, self._outside(self.chance))
+        if is_cut(self.before, sight, flow):
+            self.is_lost, self.is_elsewhere, self.ground, flow = True, True, Ground(), None
+        else:
+            self.ground.follow(flow, self._outside(self.chance))
         mask = None if self.is_lost else self._follow(sight, flow)
         mask = self._seek(sight) if mask is None else mask
         self.is_lost = mask is None
@@ -71,6 +76,7 @@ class Follower:
             self.chance = self.loose = np.zeros_like(self.chance)
             mask = np.zeros((self.height, self.width), np.uint8)
         else:
+            self.is_elsewhere = False
             self.ground.learn(sight.soft, self._outside(np.maximum(self.chance, self.loose)))
         self.before = sight
         return mask
@@ -135,13 +141,15 @@ class Follower:
         expected = max(4.0, self.look.area * size_of(pose) ** 2)
         lines = [softened(chance, gray) for chance in chances]
         rigid, loose = (tidied(slope * gray + offset > 0.5, 0.03 * expected) for slope, offset in lines)
+        if flow is not None:
+            loose = connected(loose, carried(self.loose, flow, window) > 0.5)
         stiffness = self._stiffness(seen, rigid, loose, flow is not None)
         is_rigid = stiffness > 0.5
         mask = rigid if is_rigid else loose
         self._trace = (self.look.matches(sight, pose).same, rigid.sum() / expected, loose.sum() / expected, stiffness)
         if self._is_gone(sight, seen, mask, pose, expected, is_rigid, window):
             return None
-        self.stiffness = stiffness
+        self.stiffness, self.was_loose = stiffness, self.was_loose or stiffness < 0.3
         own = [
             np.clip(np.where(one, np.maximum(chance, 0.51), np.minimum(chance, 0.49)), 0, 1)
             for one, chance in zip((rigid, loose), chances, strict=True)
@@ -174,7 +182,8 @@ class Follower:
         doubt = unexplained * np.clip((0.98 - share) / 0.08, 0, 1)
         self._doubt = (share, unexplained)
         target = np.clip(1 - (doubt - 0.03) / 0.07, 0, 1)
-        return float(self.stiffness + 0.15 * (target - self.stiffness))
+        rate = 0.15 if target < self.stiffness or not self.was_loose else 0.03
+        return float(self.stiffness + rate * (target - self.stiffness))
 
     def _is_gone(self, sight, seen: Evidence, mask, pose, expected, is_rigid, window) -> bool:
         match = self.look.matches(sight, pose)
@@ -185,7 +194,7 @@ class Follower:
             return True
         if is_rigid:
             return match.same < 0.5 and match.same < 0.05 + self.look.chance_matches(sight, pose, self.rng)
-        if mask.sum() < 0.08 * self.area:
+        if mask.sum() < 0.25 * self.area and (mask.sum() < 0.08 * self.area or (seen.same[mask] > 0.5).mean() < 0.3):
             return True
         return bool(self.look.contrast > 0.4 and sight.chances[window][mask].mean() < 0.3)
 
@@ -204,7 +213,9 @@ class Follower:
             del self.path[:-MEMORY]
             self.pace = self._measured_pace()
             self._learn_colours(sight, self.chance, 0.05)
-        self.area += 0.1 * ((expected if is_rigid else float(mask.sum())) - self.area)
+        now = expected if is_rigid else float(mask.sum())
+        if 0.7 < now / self.area < 1.4:
+            self.area += 0.1 * (now - self.area)
 
     def _reveal(self, missing: np.ndarray, pose: np.ndarray, window) -> None:
         """Leave out of the next fit what hides behind something now. missing: bool, of the window."""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -98,7 +99,8 @@ def lines_of(command: str, task: str) -> list[tuple[str, str]]:
     if command == "preprocess":
         return [(example_name(task, e) if task != LAYERED else task, f"vace preprocess {e}") for e in row.examples]
     prompt = shlex.quote(PROMPTS.get(task) or GROUP_PROMPTS[row.group])
-    examples = [SMALLER[task]] if task in SMALLER else row.examples
+    # How many frames of a clip are kept follows from what the model takes.
+    examples = [SMALLER[task]] if task in SMALLER else [re.sub(r" --clip_frames \d+", "", e) for e in row.examples]
     start = "vace pipeline --base wan"
     return [(example_name(task, e) if task != LAYERED else task, f"{start} {e} --prompt {prompt}") for e in examples]
 

@@ -23,8 +23,8 @@ def lines_of(script: str) -> dict[str, list[list[str]]]:
 
 
 # Lines that differ from others only in how a reference or a region is found: each way is shown by another line.
-REPEATED = ("image_inpainting_", "reference_anything_", "animate_anything_", "swap_anything_", "expand_anything_firstframe_",
-            "inpainting_masktrack_", "inpainting_mode_")  # fmt: skip
+REPEATED = ("image_inpainting_", "reference_anything_", "animate_anything_", "swap_anything_",
+            "expand_anything_firstframe_", "inpainting_masktrack_", "inpainting_mode_")  # fmt: skip
 SHOWN = ("image_inpainting_mask", "reference_anything_salientmasktrack", "animate_anything_plain",
          "swap_anything_masktrack_salient", "swap_anything_label_label", "expand_anything_firstframe_plain",
          "inpainting_masktrack_masktrack", "inpainting_mode_salient")  # fmt: skip

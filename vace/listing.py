@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from vace.rows import Task
@@ -98,7 +99,8 @@ def explain_task(task: Task) -> str:
     for example in task.examples:
         if task.annotator:
             lines.append(f"  vace preprocess {example}")
-    lines.append(f"  vace pipeline --base wan {task.examples[0]} --prompt 'what the video shows'")
+    line = re.sub(r" --clip_frames \d+", "", task.examples[0])  # the pipeline keeps as many as its model takes
+    lines.append(f"  vace pipeline --base wan {line} --prompt 'what the video shows'")
     return "\n".join(lines)
 
 

@@ -154,10 +154,17 @@ class Look:
             self.levels.append(kinds)
 
     def fit(
-        self, sight: Sight, pose: np.ndarray, coarsest: int = LEVELS, is_rigid: bool = False, is_strict: bool = False
+        self,
+        sight: Sight,
+        pose: np.ndarray,
+        coarsest: int = LEVELS,
+        is_rigid: bool = False,
+        is_strict: bool = False,
+        finest: int = 0,
     ) -> np.ndarray:
-        """`pose` moved to where `sight` fits best; is_rigid: by shifts alone."""
-        return fitted(self.levels[:coarsest], sight.levels, pose, self.centre, self.reach, is_rigid, is_strict)
+        """`pose` moved to where `sight` fits best; the rest as for track_pose.fitted (is_rigid: by shifts alone)."""
+        levels = self.levels[:coarsest]
+        return fitted(levels, sight.levels, pose, self.centre, self.reach, is_rigid, is_strict, finest)
 
     def reveal(self, open_: np.ndarray | None) -> None:
         """Let only the points count for fitting that lie where `open_` (float32 [H,W] of the look) is above 0.5."""

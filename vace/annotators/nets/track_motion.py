@@ -6,6 +6,8 @@ import numpy as np
 
 from vace.annotators.nets.track_pose import IDENTITY
 
+MIX = 0.3  # share of a new frame in the ground's picture
+POINTS = 400  # places at most that a motion is fitted to
 GRID = 8  # pixels between the places that the motion of the ground is fitted to
 CUT_LEVELS, CUT_SHARE = 25, 0.45  # levels; share of pixels, and of colours, that stay within a scene
 SURE_AFTER = 3  # frames that a pixel must look like ground before it counts as known
@@ -19,6 +21,8 @@ class Flow:
 
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setFinestScale(1 if longest > 200 else 0)
+        self._flow.setGradientDescentIterations(16)
+        self._flow.setVariationalRefinementIterations(0)  # twice the time, and no better
         self._before: np.ndarray | None = None
 
     def back(self, gray: np.ndarray) -> np.ndarray | None:
@@ -37,10 +41,13 @@ def fitted_motion(flow: np.ndarray, where: np.ndarray, step: int, shape: str = "
     y, x = np.nonzero(where[::step, ::step])
     if len(x) < 6:
         return None
+    if len(x) > POINTS:
+        some = np.linspace(0, len(x) - 1, POINTS).astype(int)
+        x, y = x[some], y[some]
     now = np.stack([x * step, y * step], 1).astype(np.float32)
     before = now + flow[::step, ::step][y, x]
     fit = cv2.estimateAffine2D if shape == "affine" else cv2.estimateAffinePartial2D
-    motion, inliers = fit(before, now, ransacReprojThreshold=1.0, maxIters=500, confidence=0.99)
+    motion, inliers = fit(before, now, ransacReprojThreshold=1.0, maxIters=200, confidence=0.99)
     return None if motion is None or inliers.mean() < 0.3 else motion
 
 
@@ -89,11 +96,15 @@ class Ground:
 
     def learn(self, picture: np.ndarray, outside: np.ndarray) -> None:
         """Take what `picture` (float32 [H,W,3]) shows `outside` (bool [H,W]) for ground."""
+        import cv2
+
         if self.picture is None:
             self.picture, self.seen = picture.copy(), np.zeros(picture.shape[:2], np.float32)
-        mix = np.where(outside, np.where(self.seen > 0.5, 0.3, 1.0), 0.0).astype(np.float32)[..., None]
-        self.picture += mix * (picture - self.picture)
-        self.seen = np.where(outside, np.minimum(self.seen + 1, SURE_AFTER), self.seen).astype(np.float32)
+        new = outside & (self.seen < 0.5)
+        cv2.copyTo(picture, new.view(np.uint8), self.picture)
+        cv2.accumulateWeighted(picture, self.picture, MIX, outside.view(np.uint8))
+        self.seen += outside
+        np.minimum(self.seen, SURE_AFTER, out=self.seen)
 
     @property
     def is_known(self) -> np.ndarray:

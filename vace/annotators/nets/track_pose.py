@@ -82,9 +82,9 @@ class Samples:
         down = sampled(cv2.Scharr(picture, -1, 0, 1, scale=1 / 32), points)
         x, y = ((points - centre) / reach).T
         x, y = x[:, None], y[:, None]
-        self.descent = np.stack([across, down, across * x + down * y, down * x - across * y], -1)  # [n,C,4]
         self.slope = np.sqrt(np.mean(np.nan_to_num(across**2 + down**2), axis=1))
-        self.descent[~np.isfinite(self.descent)] = 0
+        descent = np.stack([across, down, across * x + down * y, down * x - across * y], -1).reshape(-1, 4)
+        self.descent = np.nan_to_num(descent).astype(np.float32)  # [n*C,4]
 
 
 def normal_equations(
@@ -92,16 +92,19 @@ def normal_equations(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weighted [4,4] matrix and [4] right side for one step; least, most: bounds of the scale of residuals."""
     residual = sampled(picture, moved(samples.points, pose)) - samples.values
-    size = np.sqrt(np.einsum("ij,ij->i", residual, residual) / residual.shape[1])
-    known = np.isfinite(size)
-    if np.count_nonzero(known) < 8:
+    size = np.einsum("ij,ij->i", residual, residual) / residual.shape[1]  # squared
+    known = size == size  # not NaN
+    count = np.count_nonzero(known)
+    if count < 8:
         return np.zeros((4, 4)), np.zeros(4)
-    scale = 4.685 * np.clip(1.4826 * np.median(size[known]), least, most)
-    weight = np.where(known, np.clip(1 - (size / scale) ** 2, 0, 1) ** 2, 0) * samples.open
-    residual = np.where(known[:, None], residual, 0)
-    weighted = samples.descent * weight[:, None, None]
-    flat, flat_weighted = samples.descent.reshape(-1, 4), weighted.reshape(-1, 4)
-    return flat_weighted.T @ flat, flat_weighted.T @ residual.reshape(-1)
+    size[~known] = np.inf
+    middle = np.sqrt(np.partition(size, count // 2)[count // 2])
+    scale = 4.685 * min(max(1.4826 * middle, least), most)
+    weight = np.square(np.maximum(0, 1 - size / scale**2)) * samples.open
+    if count < len(size):
+        residual[~known] = 0
+    weighted = samples.descent * np.repeat(weight.astype(np.float32), residual.shape[1])[:, None]
+    return weighted.T @ samples.descent, weighted.T @ residual.reshape(-1)
 
 
 def fitted(
@@ -117,9 +120,9 @@ def fitted(
 
     levels: per level, finest first, a list of (Samples, index of the channel set, least residual, weight). pictures: per
     level the channel sets of the picture, float32 [H,W,C] each. shifts_only: neither turned nor scaled.
-    is_strict: only what already fits well counts, for a thing that is mostly hidden.
+    is_strict: only what already fits well counts, for a thing that is mostly hidden. finest: the level to end with.
     """
-    for level in range(len(levels) - 1, -1, -1):
+    for level in range(len(levels) - 1, min(finest, len(levels) - 1) - 1, -1):
         factor = 2.0**-level
         here, middle, around = rescaled(pose, factor), (centre + 0.5) * factor - 0.5, reach * factor
         for _ in range(STEPS[min(level, len(STEPS) - 1)]):

@@ -27,7 +27,7 @@ class Search:
         starts += patch_places(look, sight, angle, size)
         if thing.lost_for % 2:
             starts += self._feature_places(look, sight)
-        tries = [look.fit(sight, start, is_rigid=True) for start in starts if thing.is_sane(start)]
+        tries = [look.fit(sight, start, is_rigid=True, finest=1) for start in _distinct(starts) if thing.is_sane(start)]
         tries = sorted(tries, key=lambda pose: -thing.worth(sight, pose))[:2]
         tries += [look.fit(sight, pose, 2) for pose in tries]
         tries = sorted(tries, key=lambda pose: _strangeness(thing, pose) - thing.worth(sight, pose))[:2]
@@ -50,6 +50,15 @@ class Search:
         if self._features is None or self._features[0] is not look:
             self._features = (look, Features(look))
         return self._features[1].places(sight)
+
+
+def _distinct(poses: list[np.ndarray]) -> list[np.ndarray]:
+    """Without those that nearly repeat one before them."""
+    kept: list[np.ndarray] = []
+    for pose in poses:
+        if all(np.abs(pose - other).max() > 1 for other in kept):
+            kept.append(pose)
+    return kept
 
 
 def _strangeness(thing, pose: np.ndarray) -> float:

@@ -29,6 +29,7 @@ WORK = 416  # pixels of the longer side, at most, at which everything is worked 
 MEMORY = 8  # frames that a thing's motion is taken from
 FULL = 0.6  # share of the thing in sight, from which its turn and size are measured rather than carried on
 CARRIED = 30  # frames at most that a turn is carried on for unseen
+LEARN = 4  # frames from one lesson in colours to the next
 MARGIN = 14  # pixels around the thing that are looked at
 
 
@@ -56,13 +57,14 @@ class Follower:
         self.was_loose = self.is_elsewhere = False  # is_elsewhere: lost at a cut, so that its path tells nothing
         self.path: list[tuple[np.ndarray, float, float]] = [self.stand()]
         self.pace = (np.zeros(2), 0.0, 0.0)
-        self.lost_for = self.since_look = 0
+        self.lost_for = self.since_look = self.frames = 0
         self.flow.back(sight.gray)
         self.ground.learn(sight.soft, self._outside(small))
 
     def step(self, frame: np.ndarray) -> np.ndarray:
         """The thing's mask in the next frame: uint8 [H,W], 0 or 255, all 0 where it is not seen."""
         sight = self._seen(frame)
+        self.frames += 1
         flow = self.flow.back(sight.gray)
         if is_cut(self.before, sight, flow):
             self.is_lost, self.is_elsewhere, self.ground, flow = True, True, Ground(), None
@@ -212,7 +214,8 @@ class Follower:
             self.path.append(self.stand())
             del self.path[:-MEMORY]
             self.pace = self._measured_pace()
-            self._learn_colours(sight, self.chance, 0.05)
+            if self.frames % LEARN == 0:
+                self._learn_colours(sight, self.chance, 0.05 * LEARN)
         now = expected if is_rigid else float(mask.sum())
         if 0.7 < now / self.area < 1.4:
             self.area += 0.1 * (now - self.area)

@@ -169,7 +169,7 @@ def _placed(layer: np.ndarray, pose: tuple, width: int, height: int) -> np.ndarr
 
 
 def _script(rng, kind, hiding, width, height, count, radius, speed):
-    """Poses [(x, y, angle, size)] of every frame, whether the thing is drawn, and bars (left, right, colour) or None."""
+    """Poses [(x, y, angle, size)] of every frame, whether the thing is drawn, bars (left, right, colour) or None."""
     angles, sizes = np.full(count, rng.uniform(0, 2 * np.pi)), np.ones(count)
     if kind == "turn":
         t = np.arange(count)

@@ -23,7 +23,7 @@ SEEDS = 2  # of each kind, drawn anew at every run
 
 @pytest.mark.parametrize("kind", BARS)
 def test_fresh_clips_are_followed(kind):
-    """Mean IoU: clips of translation; of scale and rotation; of a thing hidden for 20 frames. Failing tells the seeds."""
+    """Mean IoU: translation; scale and rotation; hidden for 20 frames. A failure tells the seeds."""
     seeds = [random.SystemRandom().randrange(2**31) for _ in range(SEEDS)]
     found = []
     for seed in seeds:

@@ -2,7 +2,7 @@
 
 Cutting is GrabCut. Following carries the first mask along by optical flow and by the thing's own look, corrects it by
 colours and by the ground behind it, tells when the thing is hidden, and finds it again by path, shape, picture and
-features. Files: track_state (the following), track_pose, track_motion, track_label, track_search, appearance, track_cut.
+features. Files: track_state (following), track_pose, track_motion, track_label, track_search, appearance, track_cut.
 """
 
 from __future__ import annotations

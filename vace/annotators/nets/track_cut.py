@@ -137,7 +137,8 @@ def grabbed(image: np.ndarray, labels: np.ndarray, rounds: int = ROUNDS) -> np.n
         return is_sure.astype(np.uint8)
     labels = labels.copy()
     cv2.setRNGSeed(0)  # its clusters start from OpenCV's own random numbers
-    cv2.grabCut(np.ascontiguousarray(image), labels, None, np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
+    back, front = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(image), labels, None, back, front, rounds, cv2.GC_INIT_WITH_MASK)
     return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
 
 

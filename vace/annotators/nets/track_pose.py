@@ -115,10 +115,11 @@ def fitted(
     reach: float,
     shifts_only: bool = False,
     is_strict: bool = False,
+    finest: int = 0,
 ) -> np.ndarray:
     """`pose` moved to where the picture fits best.
 
-    levels: per level, finest first, a list of (Samples, index of the channel set, least residual, weight). pictures: per
+    levels: per level, finest first, (Samples, index of the channel set, least residual, weight) each. pictures: per
     level the channel sets of the picture, float32 [H,W,C] each. shifts_only: neither turned nor scaled.
     is_strict: only what already fits well counts, for a thing that is mostly hidden. finest: the level to end with.
     """

@@ -9,7 +9,6 @@ from vace.annotators.nets.track_label import (
     Evidence,
     carried,
     connected,
-    enlarged,
     evidence,
     loose_chance,
     loose_mask,

@@ -47,3 +47,26 @@ def test_a_real_clip_masked_by_hand(root):
     masks = np.concatenate(list(FlowTracker().track(ArrayClip(frames[first:]), Prompt(mask=truth[first]))))
     found = {number: iou(masks[number - first], mask) for number, mask in truth.items() if number != first}
     assert len(found) >= 5 and np.mean(list(found.values())) >= 0.75, found
+
+
+@pytest.mark.parametrize("prompt", [Prompt(box=(20, 0, 510, 512)), Prompt(points=np.float32([[256, 350]]))])
+def test_a_person_is_cut_out_whole(prompt, root):
+    """A box or a point on a person means all of that person."""
+    from vace.media.image import read_image, read_mask_image
+
+    image, truth = read_image(root / "assets/images/test.jpg"), read_mask_image(root / "assets/masks/test2.png")
+    assert iou(FlowTracker().mask(image, prompt), truth) >= 0.9
+
+
+def test_without_the_matte_colours_serve(monkeypatch, root):
+    from vace.annotators.nets import matte
+    from vace.errors import MissingWeights
+    from vace.media.image import read_image
+
+    def absent(*_, **__):
+        raise MissingWeights("not here")
+
+    monkeypatch.setattr(matte, "find_persons", absent)
+    image = read_image(root / "assets/images/test3.jpg")
+    found = FlowTracker().mask(image, Prompt(box=(140, 20, 500, 380)))
+    assert found[200, 300] == 255 and not found[:, :100].any()

@@ -26,7 +26,7 @@ from vace.tasks import TASKS
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS, TILE_HEIGHT, QUALITY = 6, 96, 80
 TINT, TINT_SHARE = np.float32((255, 40, 40)), 0.45
-MOST_ROWS = 14  # examples on one sheet
+MOST_ROWS = 12  # examples on one sheet
 
 
 def options(example: str) -> dict:

@@ -36,6 +36,7 @@ TASKS = {
 }  # fmt: skip
 FRAMED = {method for _, method in TASKS.values() if method} | {"maps"}
 BACKENDS = ("embedded", "neural")
+ROUNDS = 2  # in turn, the best of each: what else the machine does shall not decide
 
 
 class OneByOne:
@@ -119,21 +120,26 @@ def _row(task: str, backend: str, device, count: int, size: tuple[int, int]) -> 
                 return row | {"skipped": "needs its trained weights: vace models pull " + name}
         ours = _network(name, backend, weights, device)
         _consume(task, SelectedClip(clip, range(min(2, count))), ours, backend)
-        begun = _clock(device)
-        _consume(task, clip, ours, backend)
-        row["seconds"] = _clock(device) - begun
-        row["fps"] = count / row["seconds"]
-        if method:
-            peer = OneByOne(_network(name, backend, weights, device))
+        peer = OneByOne(_network(name, backend, weights, device)) if method else None
+        if peer:
             _consume(task, SelectedClip(clip, range(min(2, count))), peer, backend)
-            begun = _clock(device)
-            _consume(task, clip, peer, backend)
-            row["peer_seconds"] = _clock(device) - begun
+        times = [(_timed(task, clip, ours, backend, device), _timed(task, clip, peer, backend, device) if peer else 0.0)
+                 for _ in range(ROUNDS)]  # fmt: skip
+        row["seconds"] = min(own for own, _ in times)
+        row["fps"] = count / row["seconds"]
+        if peer:
+            row["peer_seconds"] = min(other for _, other in times)
             row["ratio"] = row["peer_seconds"] / row["seconds"]
             row["is_fast"] = row["ratio"] >= (BARS["cpu"] if backend == "embedded" else BARS[device.type])
         if device.type == "cuda" and backend == "neural":
             row |= {"is_half": _is_half(ours), "peak_device_mb": _peak_device_mb()}
     return row
+
+
+def _timed(task: str, clip, network, backend: str, device) -> float:
+    begun = _clock(device)
+    _consume(task, clip, network, backend)
+    return _clock(device) - begun
 
 
 def _clip(count: int, size: tuple[int, int]) -> ArrayClip:

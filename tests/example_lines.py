@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS = {"vace_preproccess.py": "preprocess", "vace_wan_inference.py": "wan", "vace_pipeline.py": "pipeline"}
+DOORS = {"vace_preproccess.py": "preprocess", "vace_wan_inference.py": "wan", "vace_ltx_inference.py": "ltx",
+         "vace_pipeline.py": "pipeline"}  # fmt: skip
 
 
 def lines_of(script: str) -> dict[str, list[list[str]]]:

@@ -6,15 +6,18 @@ import math
 
 import pytest
 
+from vace.bases import BASES, LTX, WAN, find_base
 from vace.errors import InputError
-from vace.settings import DEFAULTS, check_base, resolve_settings
+from vace.settings import defaults_of, resolve_settings
 
 
 def test_published_defaults():
     settings = resolve_settings("a cat", {}, {})
     assert (settings.steps, settings.shift, settings.guidance_scale, settings.seed) == (50, 16.0, 5.0, 2025)
     assert (settings.area.width, settings.area.height, settings.area.max_tokens) == (832, 480, 32760)
-    assert settings.sampler == "unipc" and settings.context_scale == 1.0 and settings.negative_prompt is None
+    assert (
+        settings.options == {"sampler": "unipc"} and settings.context_scale == 1.0 and settings.negative_prompt is None
+    )
     assert settings.asked_frames is None and settings.frame_num == 81
 
 
@@ -47,15 +50,70 @@ def test_off_values_of_multi_device_flags_are_taken():
     resolve_settings("a cat", {"ulysses_size": 1, "ring_size": 1, "dit_fsdp": False, "t5_fsdp": False}, {})
 
 
-def test_parameters_repeat_the_settings():
-    settings = resolve_settings("a cat", {"steps": 3, "frame_num": 9}, {})
+@pytest.mark.parametrize("base", BASES.values(), ids=list(BASES))
+def test_parameters_repeat_the_settings(base):
+    settings = resolve_settings("a cat", {"steps": 3, "frame_num": 9}, {}, base)
     parameters = settings.parameters()
+    assert parameters.pop("base") == base.name
     prompt = parameters.pop("prompt")
-    assert set(parameters) == set(DEFAULTS)
-    assert resolve_settings(prompt, parameters, {"steps": 8}) == settings
+    assert set(parameters) == set(defaults_of(base))
+    assert resolve_settings(prompt, parameters, {"steps": 8}, base) == settings
 
 
-def test_base():
-    assert check_base("wan") == "wan"
-    with pytest.raises(InputError, match="--base ltx"):
-        check_base("lxt")
+def test_find_base():
+    assert find_base("wan") is WAN
+    assert find_base("ltx") is find_base("lxt") is LTX  # the guide's spelling
+    with pytest.raises(InputError, match="--base sora.*wan, ltx"):
+        find_base("sora")
+
+
+def test_published_defaults_of_ltx():
+    settings = resolve_settings("a cat", {}, {}, LTX)
+    assert (settings.steps, settings.shift, settings.guidance_scale, settings.seed) == (40, None, 3.0, 42)
+    assert (settings.area.sides, settings.area.max_tokens, settings.frame_num) == ((768, 512), 4992, 97)
+    assert settings.fps == 25.0 and settings.keeps_pace
+    options = {"stg_scale": 1.0, "stg_rescale": 0.7, "stg_mode": "stg_a", "stg_skip_layers": (19,)}
+    assert options.items() <= settings.options.items()
+
+
+def test_height_and_width_and_precision_of_the_original():
+    settings = resolve_settings("a cat", {"height": 96, "width": 128, "precision": "mixed_precision"}, {}, LTX)
+    assert settings.area.sides == (128, 96) and settings.dtype == "float32"
+    assert resolve_settings("a cat", {"height": 96}, {}, LTX).area.sides == (768, 96)
+    with pytest.raises(InputError, match="--size.*--width"):
+        resolve_settings("a cat", {"height": 96, "size": "64x64"}, {}, LTX)
+
+
+def test_a_frame_rate_that_was_asked_for_counts():
+    settings = resolve_settings("a cat", {"frame_rate": 30}, {}, LTX)
+    assert settings.fps == 30.0 and not settings.keeps_pace
+    assert not resolve_settings("a cat", {}, {}, WAN).keeps_pace
+
+
+@pytest.mark.parametrize("value", ["14,19", ["14", "19"], ["19,14"], [19, 14, 19], (14, 19)])
+def test_lists_of_layers(value):
+    assert resolve_settings("a", {"stg_skip_layers": value}, {}, LTX).options["stg_skip_layers"] == (14, 19)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("frame_num", 85), ("size", "832x496"), ("stg_scale", -1), ("stg_rescale", 1.5), ("stg_mode", "stg_x"),
+     ("stg_skip_layers", "last"), ("stg_skip_layers", "-1"), ("posterior", "mean"), ("frame_rate", 0),
+     ("decode_timestep", 2), ("decode_noise_scale", -0.1), ("shift", 0)],
+)  # fmt: skip
+def test_wrong_values_of_ltx_name_their_flag(flag, value):
+    with pytest.raises(InputError, match=f"--{flag}"):
+        resolve_settings("a cat", {flag: value}, {}, LTX)
+
+
+@pytest.mark.parametrize(
+    ("base", "flag", "value"), [(WAN, "stg_scale", 1.0), (WAN, "height", 64), (LTX, "sampler", "unipc")]
+)
+def test_flags_of_the_other_base_are_refused(base, flag, value):
+    with pytest.raises(InputError, match=f"--{flag}: a setting of --base"):
+        resolve_settings("a cat", {flag: value}, {}, base)
+
+
+def test_a_dead_flag_of_the_original_is_taken_and_told(caplog):
+    resolve_settings("a cat", {"image_cond_noise_scale": 0.15}, {}, LTX)
+    assert "--image_cond_noise_scale has no effect" in caplog.text

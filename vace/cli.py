@@ -18,11 +18,13 @@ from vace.flags import FLAGS, Flag, flags_for
 COMMANDS = {
     "preprocess": "materials to src_video, src_mask and src_ref_images",
     "wan": "these and a prompt to a video, by Wan2.1-VACE",
+    "ltx": "likewise, by VACE-LTX-Video-0.9",
     "pipeline": "both in one: materials and a prompt to a video",
+    "prompt": "write a prompt out, as the models like it, and print what came of it",
     "tasks": "list the tasks, or explain one",
     "models": "list the base models and networks: where they are; `vace models pull NAME` gets one",
     "doctor": "look at this machine: what works, what is missing, what adds it",
-    "bench": "measure speed on this machine: media, annotators or wan",
+    "bench": "measure speed on this machine: media, annotators, wan or ltx",
 }
 OK, OUR_FAULT, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
 
@@ -47,6 +49,8 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
     options: dict = {"dest": flag.name, "default": argparse.SUPPRESS, "help": flag.help.replace("%", "%%")}
     if flag.kind == "bool":
         options |= {"nargs": "?", "const": True, "type": _truth, "metavar": "True|False"}
+    elif flag.kind == "optional":
+        options |= {"nargs": "?", "const": "auto", "metavar": "MODE"}
     elif flag.kind == "list":
         options |= {"action": "append", "metavar": "A[,B]"}
     elif flag.kind == "phrases":
@@ -75,6 +79,8 @@ def build_parser(command: str | None = None, prog: str = "vace") -> argparse.Arg
 def _fill(parser: argparse.ArgumentParser, command: str) -> None:
     for flag in flags_for(command):
         _add(parser, flag)
+    if command == "prompt":
+        parser.add_argument("text", help="the prompt")
     if command == "tasks":
         parser.add_argument("name", nargs="?", help="explain this task")
     if command == "models":
@@ -83,7 +89,7 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
     if command in ("tasks", "models", "doctor"):
         parser.add_argument("--json", action="store_true", help="as JSON")
     if command == "bench":
-        parser.add_argument("what", choices=("media", "annotators", "wan"))
+        parser.add_argument("what", choices=("media", "annotators", "wan", "ltx"))
         parser.add_argument("--ckpt_dir", default="tiny", help="checkpoint for bench wan (tiny)")
         parser.add_argument("--frames", type=int, help="frames of the clip (media 300, annotators 81), or of the video")
         parser.add_argument("--long_frames", type=int, default=3000, help="frames of the long clip of bench media")
@@ -104,7 +110,7 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
         name = name.replace("-", "_")
         if argument.startswith("--") and name in kinds and not (waiting and " " in argument):
             result.append(f"--{name}{equals}{value}")
-            waiting = not equals and kinds[name] != "bool"
+            waiting = not equals and kinds[name] not in ("bool", "optional")
         elif waiting and argument.startswith("-"):
             result[-1] += "=" + argument
             waiting = False

@@ -60,6 +60,10 @@ def _warn_of_changes(records: list[dict]) -> None:
             log.warning("%s has changed since: the outcome will be another", path)
 
 
+def _without_base(given: dict) -> dict:
+    return {name: value for name, value in given.items() if name != "base"}
+
+
 def preprocess(**given) -> dict:
     from vace.preprocess import preprocess as verb
 
@@ -78,7 +82,13 @@ def preprocess(**given) -> dict:
 def wan(**given) -> dict:
     from vace.generate import generate
 
-    return generate(**_from_manifest("wan", given)).as_json()
+    return generate(base="wan", **_without_base(_from_manifest("wan", given))).as_json()
+
+
+def ltx(**given) -> dict:
+    from vace.generate import generate
+
+    return generate(base="ltx", **_without_base(_from_manifest("ltx", given))).as_json()
 
 
 def pipeline(**given) -> dict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from vace.annotators.composition import EXTENSION, process_group
-from vace.conditioning.frames import MODEL_FPS
 from vace.conditioning.plan import plan_whole
 from vace.errors import InputError
 from vace.materials import Materials
@@ -26,7 +25,7 @@ def match_sources(materials: Materials, types: tuple[str, str]) -> None:
     hints = [read_hints(path) for flag, path in materials.files if flag == "src_video"]
     is_made = [hint.get("time") == "model" for hint in hints]
     arguments = materials.arguments
-    rate = MODEL_FPS if any(is_made) else arguments["frames_1"].fps
+    rate = materials.model_fps if any(is_made) else arguments["frames_1"].fps
     for number, made in enumerate(is_made, 1):
         clip = arguments[f"frames_{number}"]
         mask = arguments.get(f"masks_{number}")

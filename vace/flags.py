@@ -24,10 +24,14 @@ class Flag:
     others: tuple[str, ...] = ()
 
 
-PREPARE, WAN, PIPELINE = "preprocess", "wan", "pipeline"
-_MAKE = (WAN, PIPELINE)
+PREPARE, WAN, LTX, PIPELINE = "preprocess", "wan", "ltx", "pipeline"
+PROMPT = "prompt"
+_MAKE = (WAN, LTX, PIPELINE)
+_WAN = (WAN, PIPELINE)
+_LTX = (LTX, PIPELINE)
 _TAKE = (PREPARE, PIPELINE)
-_ALL = (PREPARE, WAN, PIPELINE)
+_ALL = (PREPARE, WAN, LTX, PIPELINE)
+_EXTEND = (*_MAKE, PROMPT)
 
 AUGMENT_MODES = ("original", "original_expand", "hull", "hull_expand", "bbox", "bbox_expand")
 
@@ -67,40 +71,59 @@ FLAGS = (
     Flag("intermediates", ("exact", "small"), "exact keeps every pixel of src_video and src_mask; small is h264",
          _ALL),
     # generation
-    Flag("base", "text", "the base model: wan", (PIPELINE,)),
+    Flag("base", "text", "the base model: wan or ltx (wan)", (PIPELINE, PROMPT)),
     Flag("src_video", "list", "the prepared video (composition: two)", _ALL),
     Flag("src_mask", "list", "the prepared mask (composition: two)", _ALL),
     Flag("src_ref_images", "list", "reference pictures, separated by commas", _MAKE),
     Flag("prompt", "text", "what the video shows, described (not an instruction)", _MAKE),
     Flag("negative_prompt", "text", "what it shall not look like (the model's own; '' for none)", _MAKE),
-    Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, hub id, or tiny", _MAKE),
-    Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, tiny", _MAKE),
+    Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, LTX's .safetensors or its folder, hub"
+         " id, or tiny", _MAKE, ("ckpt_path",)),
+    Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, vace-ltx-0.9, tiny", _MAKE),
+    Flag("text_encoder_path", "text", "folder with text_encoder/ and tokenizer/ (the checkpoint's own)", _LTX),
     Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
     Flag("no_download", "bool", "never fetch weights", _ALL),
-    Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it", _ALL),
-    Flag("frame_num", "int", "frames of the result, 4n+1 (81)", _ALL),
+    Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it (wan 480p, ltx 768x512)", _ALL),
+    Flag("height", "int", "of the result, instead of --size (512)", _LTX),
+    Flag("width", "int", "likewise (768)", _LTX),
+    Flag("frame_num", "int", "frames of the result: wan 4n+1 (81), ltx 8n+1 (97)", _ALL, ("num_frames",)),
+    Flag("frame_rate", "float", "frames a second of the result; footage is played at that rate (25)", _LTX),
     Flag("frame_policy", ("auto", "uniform"), "auto: real-time speed, trimmed; uniform: the whole clip squeezed in",
          _MAKE),
     Flag("fill_mask", ("auto", "neutral", "keep"), "gray under the white of the mask: as the manifest says, yes, no",
          _MAKE),
-    Flag("steps", "int", "denoising steps (50)", _MAKE, ("sample_steps",)),
-    Flag("shift", "float", "time shift of the schedule (16)", _MAKE, ("sample_shift",)),
-    Flag("guidance_scale", "float", "how strictly the prompt is followed; 1 = off, twice as fast (5)", _MAKE,
+    Flag("steps", "int", "denoising steps (wan 50, ltx 40)", _MAKE, ("sample_steps", "num_inference_steps")),
+    Flag("shift", "float", "time shift of the schedule (wan 16, ltx by the number of tokens)", _MAKE,
+         ("sample_shift",)),
+    Flag("guidance_scale", "float", "how strictly the prompt is followed; 1 = off, faster (wan 5, ltx 3)", _MAKE,
          ("sample_guide_scale",)),
     Flag("context_scale", "float", "how strongly video, mask and references lead; 0 = not at all (1)", _MAKE),
-    Flag("sampler", "text", "unipc or dpm++", _MAKE, ("sample_solver",)),
-    Flag("seed", "int", "start of all randomness; -1 draws one and tells it (2025)", _ALL, ("base_seed",)),
-    Flag("num_videos", "int", "videos to make, with seeds s, s+1, ...", _MAKE),
+    Flag("sampler", "text", "unipc or dpm++", _WAN, ("sample_solver",)),
+    Flag("stg_scale", "float", "spatio-temporal guidance: how far from what skipped layers give; 0 = off, faster (1)",
+         _LTX),
+    Flag("stg_rescale", "float", "how far its result is brought back to the usual contrast, 0 to 1; exactly 1 = off, as in the original (0.7)",
+         _LTX),
+    Flag("stg_mode", ("stg_a", "stg_r"), "what is skipped: the attention (stg_a), or the whole layer (stg_r)", _LTX),
+    Flag("stg_skip_layers", "list", "which layers, counted from 0 (19)", _LTX),
+    Flag("posterior", ("sample", "mode"), "source latents: drawn with the seed as in training (sample), or the mean",
+         _LTX),
+    Flag("decode_timestep", "float", "noise level told to a decoder that asks for one, of 0.9.1 files (0.05)", _LTX),
+    Flag("decode_noise_scale", "float", "noise mixed into the latents for such a decoder (0.025)", _LTX),
+    Flag("image_cond_noise_scale", "float", "no effect, taken because the original takes it", _LTX),
+    Flag("seed", "int", "start of all randomness; -1 draws one and tells it (wan 2025, ltx 42)", (*_ALL, PROMPT),
+         ("base_seed",)),
+    Flag("num_videos", "int", "videos to make, with seeds s, s+1, ...", _MAKE, ("num_images_per_prompt",)),
     Flag("noise_device", "text", "where the noise is drawn: cpu gives the same on every machine", _MAKE),
     Flag("device", "text", "auto, cpu, cuda or cuda:N", _ALL),
+    Flag("precision", ("bfloat16", "mixed_precision"), "--dtype bfloat16 or float32, as the original spells it", _LTX),
     Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU", _MAKE),
-    Flag("offload_model", "bool", "keep on the device only the part at work", _MAKE),
+    Flag("offload_model", "bool", "keep on the device only the part at work", _MAKE, ("offload_to_cpu",)),
     Flag("t5_cpu", "bool", "run the text encoder on the CPU", _MAKE),
     Flag("use_prompt_extend", ("plain",), "plain: the prompt as it is", _MAKE),
-    Flag("ulysses_size", "int", "parts of one video on several devices: 1, until that is built", _MAKE),
-    Flag("ring_size", "int", "likewise", _MAKE),
-    Flag("dit_fsdp", "bool", "spread the transformer over devices: off, until that is built", _MAKE),
-    Flag("t5_fsdp", "bool", "likewise for the text encoder", _MAKE),
+    Flag("ulysses_size", "int", "parts of one video on several devices: 1, until that is built", _WAN),
+    Flag("ring_size", "int", "likewise", _WAN),
+    Flag("dit_fsdp", "bool", "spread the transformer over devices: off, until that is built", _WAN),
+    Flag("t5_fsdp", "bool", "likewise for the text encoder", _WAN),
     Flag("save_dir", "text", "folder for the result (results/MODEL/TIME)", _MAKE),
     Flag("save_file", "text", "path of the result's file instead of out_video.mp4 in save_dir", _MAKE),
     Flag("out_format", ("mp4", "exact", "png"), "mp4 plays in a browser; exact is lossless; png is a folder", _MAKE),

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vace.errors import CheckpointError, InputError
+from vace.errors import CheckpointError
+from vace.job import Job, prepare_job, with_extended_prompt
 from vace.media.manifest import read_json
 from vace.places import KINDS_OF, Places, plan_line
 from vace.runs import (
@@ -27,7 +28,6 @@ from vace.runs import (
     versions,
     write_manifest,
 )
-from vace.settings import Settings, check_base, resolve_settings
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
 
 log = logging.getLogger("vace")
@@ -69,49 +69,6 @@ def generated_in(folder: Path, manifest: dict) -> Generated:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything a generation needs, checked, before anything heavy is loaded."""
-
-    checkpoint: object
-    settings: Settings
-    given: dict
-    checked: tuple  # the checkpoint's parts and tokenizer, as `check_checkpoint` gives them
-
-    def parameters(self) -> dict:
-        model = {name: self.given.get(name) for name in ("ckpt_dir", "model_name", "config", "no_download")}
-        if model["ckpt_dir"] is None and model["model_name"] is None:  # what served, so that it serves again
-            model["ckpt_dir"] = "tiny" if self.checkpoint.is_toy else str(self.checkpoint.path)
-        return {"base": "wan"} | model | self.settings.parameters()
-
-
-def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
-    """Find the checkpoint and resolve the settings; the device asked for must exist.
-
-    Raises InputError, MissingWeights, CheckpointError or DeviceError.
-    """
-    check_base(base)
-    resolve_settings(prompt, given, {})  # a wrong flag is told before weights are looked for or fetched
-    from vace.models.checkpoints import find_checkpoint
-
-    checkpoint = find_checkpoint(
-        given.get("ckpt_dir"), given.get("model_name"),
-        no_download=bool(given.get("no_download")), config=given.get("config"),
-    )  # fmt: skip
-    try:
-        resolve_settings(prompt, {}, checkpoint.defaults)
-    except InputError as error:  # the flags were right: it is the checkpoint's own default that is wrong
-        raise CheckpointError(f"{checkpoint.path / 'vace.json'}: its defaults do not hold: {error}") from error
-    settings = resolve_settings(prompt, given, checkpoint.defaults)
-    from vace.devices import pick_device, pick_dtype
-
-    pick_dtype(settings.dtype, pick_device(settings.device))
-    pick_device(settings.noise_device, "--noise_device")
-    from vace.models.wan.engine import check_checkpoint
-
-    return Job(checkpoint, settings, given, check_checkpoint(checkpoint))
-
-
 def generate(
     prompt: str | None = None,
     *,
@@ -141,6 +98,7 @@ def generate(
     try:
         shape = plan_shape(sources, job.settings)
         inputs = input_records(sources.files)
+        job = with_extended_prompt(job, None, len(sources.refs), sources.video is not None)
         done = finished(Path(save_dir), _key(job, inputs)) if resume and save_dir else None
         if done is not None and _is_named(done, save_file):
             log.info("already made in %s", save_dir)
@@ -162,7 +120,7 @@ class _Run:
         pipeline: dict | None, resume: bool,
     ) -> None:  # fmt: skip
         self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
-        self.settings, self.progress = job.settings, progress
+        self.settings, self.base, self.progress = job.settings, job.base, progress
         self.places = Places(out, job.settings, shape, save_file)
         self.pipeline = pipeline
         out.protect([*inputs, *(pipeline or {}).get("materials", [])])
@@ -185,7 +143,6 @@ class _Run:
 
     def run(self) -> Generated:
         from vace.devices import pick_device, pick_dtype
-        from vace.models.wan.engine import load_engine
 
         settings = self.settings
         device = pick_device(settings.device)
@@ -196,7 +153,7 @@ class _Run:
         self._warn_of_stand_ins()
         log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
         with self._stage("load"):
-            engine = load_engine(
+            engine = self.base.module("engine").load_engine(
                 self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, self.job.checked
             )
         with self._stage("read sources"):
@@ -222,12 +179,10 @@ class _Run:
         return self.stages.stage(name, self.device)
 
     def _negative(self) -> str | None:
-        if self.settings.guidance_scale == 1:
+        if not self.base.is_guided(self.settings.guidance_scale):
             return None
-        from vace.prompts import negative
-
         own = self.settings.negative_prompt
-        return negative.WAN if own is None else own
+        return self.base.negative if own is None else own
 
     def _make_video(self, engine, count: int, context, cond, uncond, refs: int) -> None:
         from vace.conditioning.pixels import to_pixels
@@ -240,9 +195,8 @@ class _Run:
             return
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
             latents = engine.denoise(
-                context, cond, uncond, seed=seed, steps=settings.steps, shift=settings.shift,
-                guidance_scale=settings.guidance_scale, sampler=settings.sampler, context_scale=settings.context_scale,
-                noise_device=str(pick_device(settings.noise_device)), on_step=lambda *_: bar.update(),
+                context, cond, uncond, seed=seed, noise_device=str(pick_device(settings.noise_device)),
+                on_step=lambda *_: bar.update(), **engine.sampling(settings, self.shape.fps),
             )  # fmt: skip
         if not bool(latents.isfinite().all()):
             raise CheckpointError(
@@ -253,7 +207,7 @@ class _Run:
             path = self.out.removed_on_failure(self.places.path(count))
             with self._result_writer(path, seed) as writer:
                 left = self.shape.count
-                for chunk in engine.decode_chunks(latents, refs):
+                for chunk in engine.decode_chunks(latents, refs, **engine.decoding(settings, seed)):
                     if left > 0:
                         writer.write(to_pixels(chunk[:, :left]))
                     left -= chunk.shape[1]
@@ -283,7 +237,7 @@ class _Run:
 
     def _recipe(self) -> dict:
         own = _parameters(self.job, self.inputs)
-        command, parameters = ("pipeline", self.pipeline["parameters"]) if self.pipeline else ("wan", own)
+        command, parameters = ("pipeline", self.pipeline["parameters"]) if self.pipeline else (self.base.name, own)
         inputs = (self.pipeline or {}).get("materials", self.inputs)
         recipe = {"schema": SCHEMA, "command": command, "parameters": parameters, "inputs": inputs}
         return recipe | {"model": self.model, "versions": versions()}
@@ -318,11 +272,13 @@ class _Run:
         more["networks"] = (self.pipeline or {}).get("networks", self.sources.hints.get("networks", []))
         if interrupted:
             more["interrupted"] = True
-        own, command = _parameters(self.job, self.inputs), "wan"
+        if self.job.extension:
+            more["prompt_extension"] = self.job.extension
+        own, command = _parameters(self.job, self.inputs), self.base.name
         parameters = own
         if self.pipeline:
             command, parameters = "pipeline", self.pipeline["parameters"]
-            more["stage_parameters"] = {"preprocess": self.pipeline.get("preprocess"), "wan": own}
+            more["stage_parameters"] = {"preprocess": self.pipeline.get("preprocess"), self.base.name: own}
             more["materials"] = self.pipeline.get("materials", [])
             more["stages"] = self.pipeline.get("prepared", []) + self.stages.rows
         more["key"] = _key(self.job, self.inputs)
@@ -346,7 +302,7 @@ def _is_named(manifest: dict, save_file) -> bool:
 def _key(job: Job, inputs: list[dict]) -> str:
     """What the result depends on; the model that served counts, not how it was asked for."""
     settings = {k: v for k, v in _parameters(job, inputs).items() if k not in ("ckpt_dir", "model_name", "no_download")}
-    return run_key("wan", settings | {"model": job.checkpoint.name}, inputs)
+    return run_key(job.base.name, settings | {"model": job.checkpoint.name}, inputs)
 
 
 @contextmanager

@@ -210,7 +210,7 @@ class _Run:
             shared["save_fps"] = self.given.get("save_fps")
         made = preprocess(
             task, **(shared | flags), pre_save_dir=self.scratch / f"{self.count}-{task}", select=select,
-            networks=self.networks, progress=self.progress,
+            model_fps=self.select.fps if self.select else None, networks=self.networks, progress=self.progress,
         )  # fmt: skip
         self.stages += [row | {"name": f"{row['name']}: {task}"} for row in made.manifest["stages"]]
         self.used += [{"task": task, **made.manifest["used"]}] if made.manifest["used"] else []

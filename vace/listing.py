@@ -16,6 +16,7 @@ MODEL_FILES = {
     "vace-1.3B": (("config.json", 0), (_WEIGHTS, 7_100_000_000), *_SHARED),
     "vace-14B": (("config.json", 0), (_WEIGHTS, 34_700_000_000), *_SHARED),
     "vace-1.3B-preview": (("config.json", 0), (_WEIGHTS, 0), *_SHARED),
+    "vace-ltx-0.9": (("ltx-video-2b-v0.9.safetensors", 0), ("text_encoder", 0), ("tokenizer", 0)),
 }
 NAME_WIDTH = 20
 LAYERS = (
@@ -30,6 +31,7 @@ MODEL_NOTES = {
     "vace-1.3B": "19 GB on disk with its text encoder; 480p and 720p",
     "vace-14B": "about 47 GB on disk with its text encoder; 480p and 720p, the best quality",
     "vace-1.3B-preview": "the first public weights, 480p",
+    "vace-ltx-0.9": "for --base ltx: fast, 97 frames of 768x512; asks for long prompts (--use_prompt_extend)",
 }
 
 
@@ -111,23 +113,31 @@ def model_rows() -> list[dict]:
     searched; files: path (within the folder, a pattern), where and size in bytes (expected, where it is absent).
     """
     from vace import hub
+    from vace.bases import BASES, MODELS, base_of_model
     from vace.errors import VaceError
-    from vace.models.checkpoints import MODELS, find_checkpoint, folders_of
+    from vace.models.checkpoints import find_checkpoint, folders_of
 
     rows = []
     for name, repositories in MODELS.items():
         try:
-            folder = find_checkpoint(None, name, no_download=True).path
+            folder = find_checkpoint(None, name, base=base_of_model(name), no_download=True).path
         except VaceError:
             folder = None
         looked_in = [*(str(place) for place in folders_of(name)), str(hub.cache())]
         row = {"name": name, "hub": list(repositories), "path": str(folder) if folder else None}
-        row |= {"note": MODEL_NOTES.get(name, ""), "licence": "Apache-2.0", "looked_in": looked_in}
+        row |= {"note": MODEL_NOTES.get(name, ""), "licence": base_of_model(name).licence, "looked_in": looked_in}
         rows.append(row | {"files": [_model_file(folder, *file) for file in MODEL_FILES[name]]})
-    tiny = find_checkpoint("tiny", None)
-    note = "the embedded toy: serves when no other model is found"
-    toy = {"name": "tiny", "hub": [], "path": str(tiny.path), "note": note, "licence": "Apache-2.0", "looked_in": []}
-    return [*rows, toy | {"files": []}]
+    return rows + [_toy_row(base) for base in BASES.values()]
+
+
+def _toy_row(base) -> dict:
+    from vace.models.checkpoints import TINY, tiny_folder
+
+    note = f"the embedded toy of {base.name}: serves when no other model is found"
+    return {
+        "name": TINY, "hub": [], "path": str(tiny_folder(base)), "note": note, "licence": "Apache-2.0",
+        "looked_in": [], "files": [],
+    }  # fmt: skip
 
 
 def _model_file(folder, pattern: str, size: int) -> dict:

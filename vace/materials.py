@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vace.annotators.base import Result
+from vace.conditioning.frames import MODEL_FPS
 from vace.conditioning.plan import FramePlan
 from vace.errors import InputError
 from vace.media.clip import Clip, SelectedClip
@@ -20,7 +21,12 @@ log = logging.getLogger("vace")
 
 
 class Selector(Protocol):
-    """Chooses the frames that will be used, so that only these are prepared; `vace.pipeline.ModelFrames` is one."""
+    """Chooses the frames that will be used, so that only these are prepared; `vace.pipeline.ModelFrames` is one.
+
+    fps: the model's frames a second.
+    """
+
+    fps: float
 
     def key(self) -> dict: ...
 
@@ -42,6 +48,7 @@ class Materials:
     selected: bool = False
     time: str | None = None  # of a composition: "footage" or "model"; fps and filler likewise
     fps: float | None = None
+    model_fps: float = MODEL_FPS  # of what is made without footage
     filler: list[tuple[int, int]] | None = None
     sound: tuple[float, float] | None = None
     open: list = field(default_factory=list)

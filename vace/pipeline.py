@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 
 from vace.annotators.base import Result
-from vace.conditioning.frames import MODEL_FPS, padded_count
-from vace.conditioning.plan import LEAST_FILLER, FramePlan, plan_frames, plan_whole
+from vace.bases import find_base
+from vace.conditioning.frames import padded_count
+from vace.conditioning.plan import LEAST_FILLER, FramePlan, plan_whole
 from vace.conditioning.sizes import fit_area, source_frames
 from vace.errors import InputError
 from vace.flags import flags_for
-from vace.generate import Generated, Job, generate, prepare_job
+from vace.generate import Generated, generate
+from vace.job import PROMPT_FLAGS, Job, prepare_job, with_extended_prompt
 from vace.materials import report_unused
 from vace.media.manifest import read_json, write_json
 from vace.places import Places
@@ -20,8 +22,8 @@ from vace.prepared import Prepared
 from vace.preprocess import open_networks, preprocess
 from vace.rows import Task
 from vace.runs import FILE_FLAGS, SCHEMA, OutputFolder, full_paths, read_manifest, split_list
-from vace.settings import Settings
-from vace.sources import open_sources
+from vace.settings import TRANSLATED, Settings, check_foreign
+from vace.sources import open_sources, plan_footage
 from vace.tasks import LAYERED, find_task, resolve_mode
 
 log = logging.getLogger("vace")
@@ -35,18 +37,22 @@ class ModelFrames:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.fps = settings.fps
 
     def key(self) -> dict:
         """What the choice depends on besides the footage."""
         area = self.settings.area
         return {
             "area": [area.width, area.height, area.max_tokens],
+            "fps": self.fps,
             "frame_policy": self.settings.frame_policy,
             "frame_num": self.settings.asked_frames,
         }
 
     def limit(self, width: int, height: int, name: str) -> int:
-        return self.settings.asked_frames or source_frames(width, height, self.settings.area, name=name)
+        return self.settings.asked_frames or source_frames(
+            width, height, self.settings.area, self.settings.base.stride, name
+        )
 
     def expand_num(self, result: Result, wanted: int) -> int:
         """How many of `wanted` frames to make, so that the model takes all of `result`; given frames are all kept.
@@ -67,22 +73,20 @@ class ModelFrames:
 
     def footage(self, clip, width: int, height: int) -> FramePlan:
         """The plan for a clip from which frames of width x height are made."""
-        fit_area(width, height, self.settings.area.area, name=clip.name)
-        plan = plan_frames(
-            clip.timestamps, source_frames(width, height, self.settings.area, name=clip.name),
-            policy=self.settings.frame_policy, frame_num=self.settings.asked_frames, name=clip.name,
-        )  # fmt: skip
+        fit_area(width, height, self.settings.area.area, self.settings.base.stride, clip.name)
+        plan = plan_footage(self.settings, clip, (width, height), self.settings.frame_policy)
         log.info("frames: %s", plan.describe())
         return plan
 
     def clips(self, clips: list, clip_frames: int | None, expand_num: int) -> tuple[list[FramePlan], int | None]:
         """Plans at the model's rate for clips that are kept, and how many frames of each to keep (None: all)."""
-        plans = [plan_whole(clip.timestamps, MODEL_FPS, clip.name) for clip in clips]
+        plans = [plan_whole(clip.timestamps, self.fps, clip.name) for clip in clips]
         if clip_frames is None:
             limit = self.limit(clips[0].width, clips[0].height, clips[0].name)
             kept = sum(plan.count for plan in plans)
             if kept + min(expand_num, limit // 2) > limit:
-                clip_frames = max(1, padded_count(max(1, limit // CLIP_SHARE)) // len(clips))
+                stride = self.settings.base.frame_stride
+                clip_frames = max(1, padded_count(max(1, limit // CLIP_SHARE), stride) // len(clips))
                 log.info("keeping %d of %d given frames, the rest is made; --clip_frames N keeps others",
                          clip_frames * len(clips), kept)  # fmt: skip
         return plans, clip_frames
@@ -112,17 +116,20 @@ def pipeline(
     given = {name: value for name, value in given.items() if value is not None and name != "selection"}
     if not row.annotator:
         report_unused(row, None, given, aside=("size", "frame_num"))
-    job = prepare_job(prompt, base=base, **_only("wan", given))
+    check_foreign(given, find_base(base))
+    job = prepare_job(prompt, base=base, **_only(find_base(base).name, given))
     given["seed"] = job.settings.seed
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(OutputFolder(save_dir, "--save_dir", Path("results") / job.checkpoint.name))
         before = None
         if row.annotator:
             before = stack.enter_context(OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / row.name))
-        parameters = full_paths(job.parameters() | given) | {"task": task, "base": base, "prompt": prompt}
+        _check_second_stage(out, job.settings, given, resume)
+        job = with_extended_prompt(job, task, *_led_by(row, given))
+        given = {name: value for name, value in given.items() if name not in (*PROMPT_FLAGS, *TRANSLATED)}
+        parameters = full_paths(given | job.parameters()) | {"task": task}
         parameters["save_dir"] = str(out.path.resolve())
         parameters["pre_save_dir"] = str(before.path.resolve()) if before else None
-        _check_second_stage(out, job.settings, given, resume)
         write_json(out.file(JOB_FILE), {"schema": SCHEMA, "command": "pipeline", "parameters": parameters})
         try:
             outcome = _stages(row, job, parameters, given, before and before.path, out.path, progress, resume)
@@ -139,6 +146,13 @@ def _check_second_stage(out: OutputFolder, settings: Settings, given: dict, resu
     out.protect({"path": path} for flag in FILE_FLAGS for path in split_list(given.get(flag), files=True))
     Places(out, settings, None, given.get("save_file")).check_paths([resume])
     open_sources(None, None, given.get("src_ref_images")).close()
+
+
+def _led_by(row: Task, given: dict) -> tuple[int, bool]:
+    """How many reference pictures there will be at most, and whether a video leads, as far as the flags tell."""
+    pictures = len(split_list(given.get("image"), files=True)) if "src_ref_images" in row.outputs else 0
+    extra = len(split_list(given.get("src_ref_images"), files=True))
+    return pictures + extra, "src_video" in row.outputs or given.get("src_video") is not None
 
 
 def resumed(folder: Path) -> dict:
@@ -196,7 +210,7 @@ def _prepare(row: Task, task: str, job: Job, given: dict, folder: Path, progress
     chosen |= {"batch_size": flags.pop("batch_size", None), "no_download": flags.pop("no_download", False)}
     networks = open_networks(**chosen, accept_approximate=job.checkpoint.is_toy)
     if "size" in row.params or row.name == LAYERED:  # what is drawn for the model is drawn at its size and length
-        flags |= {"size": settings.size, "frame_num": settings.frame_num}
+        flags |= {"size": str(settings.area), "frame_num": settings.frame_num}
     else:
         flags = {name: value for name, value in flags.items() if name not in ("size", "frame_num")}
     flags |= {"seed": settings.seed, "intermediates": settings.intermediates}

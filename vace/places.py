@@ -73,12 +73,9 @@ class Places:
 
 def plan_line(checkpoint, settings: Settings, shape: Shape, refs: int, device, dtype) -> str:
     """What will happen, in one line: frames in and used, size, tokens, steps, device, expected memory and time."""
-    from vace.models.wan.cost import estimate
-
-    cost = estimate(
-        checkpoint, shape.width, shape.height, shape.model_count, refs, settings.steps, settings.guidance_scale,
-        dtype_bytes=dtype.itemsize, offload=settings.offload_model,
-    )  # fmt: skip
+    cost = settings.base.module("engine").job_cost(
+        checkpoint, settings, shape.width, shape.height, shape.model_count, refs, dtype.itemsize
+    )
     footage = shape.frames.describe() if shape.frames else f"{shape.count} frames at {shape.fps:g} fps"
     parts = [f"{shape.width}x{shape.height}"]
     if refs:
@@ -88,7 +85,7 @@ def plan_line(checkpoint, settings: Settings, shape: Shape, refs: int, device, d
     amount = f"{_memory(cost)} and about {_time(cost, str(device))}"
     if settings.num_videos > 1:
         amount += f" each, {settings.num_videos} videos"
-    line = f"wan {checkpoint.name}: {footage}; {', '.join(parts)}; {amount}"
+    line = f"{settings.base.name} {checkpoint.name}: {footage}; {', '.join(parts)}; {amount}"
     return f"{line}; {toy_notice(checkpoint.defaults)}" if checkpoint.is_toy else line
 
 

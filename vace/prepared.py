@@ -19,7 +19,6 @@ from vace.tasks import LAYERED
 
 log = logging.getLogger("vace")
 
-DEFAULT_FPS = 16.0  # of what is made without footage: the model's own rate
 # Annotators that enlarge the mask before they gray, cut or draw.
 OWN_AUGMENTATION = ("inpainting", "image_inpainting", "image_reference", "layout_track", "reference_anything",
                     "animate_anything", "swap_anything", "expand_anything")  # fmt: skip
@@ -67,11 +66,11 @@ def write_prepared(
 ) -> Prepared:
     """Make and write what `result` promises, then the manifest that describes it."""
     stages, outputs = Stages(), []
-    natural = materials.clip.fps if materials.clip else _clip_fps(materials) or DEFAULT_FPS
+    natural = materials.clip.fps if materials.clip else _clip_fps(materials) or materials.model_fps
     fps = settings["save_fps"] or natural
-    if "clips" in materials.arguments and abs(natural - DEFAULT_FPS) > 0.5:
-        slower = "the model plays them at 16, at another speed; `vace pipeline` keeps the speed"
-        log.warning("the given clips have %g frames a second: %s", natural, slower)
+    if "clips" in materials.arguments and abs(natural - materials.model_fps) > 0.5:
+        slower = "the model plays them at %g, at another speed; `vace pipeline` keeps the speed"
+        log.warning(f"the given clips have %g frames a second: {slower}", natural, materials.model_fps)
     log.info("%s", _plan(row, materials, result, settings, fps, out.path) + networks.describe())
     device = networks.device_in_use()
     with stages.stage("preprocess", device):

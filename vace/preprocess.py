@@ -51,6 +51,7 @@ def preprocess(
     allow_truncated: bool = False,
     progress: bool = True,
     select: Selector | None = None,
+    model_fps: float | None = None,
     resume: bool = False,
     backend: str = "auto",
     batch_size: int | None = None,
@@ -64,7 +65,8 @@ def preprocess(
     given: the material flags and parameters of the task (video, image, mask, bbox, direction, expand_ratio ...), each a
     string as on the command line or a list. backend, batch_size, device, no_download: of the networks a task asks for,
     see `vace.annotators.networks`; networks: given instead by whoever shares them. select: chooses the frames of
-    footage that are used (`vace pipeline` gives it). Files go to pre_save_dir, by default processed/TASK/TIME; nothing
+    footage that are used (`vace pipeline` gives it); model_fps: frames a second of what is made without footage, the
+    selector's or 16. Files go to pre_save_dir, by default processed/TASK/TIME; nothing
     stays there when it fails. resume: files that are there already, made of the same inputs with the same parameters,
     are not made again.
     Raises InputError for what is wrong with the input, OutputError for what cannot be written.
@@ -97,6 +99,8 @@ def preprocess(
     if select is not None:
         settings["selection"] = select.key()
     materials = open_materials(row, mode, settings, allow_truncated=allow_truncated)
+    if model_fps or select:
+        materials.model_fps = model_fps or select.fps
     try:
         inputs = input_records(materials.files)
         settings |= paths_by_flag(inputs)

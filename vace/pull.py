@@ -9,13 +9,12 @@ from pathlib import Path
 from vace import hub
 from vace.annotators import mediapipe
 from vace.annotators.networks import COLLECTION, NETWORKS, Network, find_weights, how_to_get, roots
+from vace.bases import MODELS, base_of_model
 from vace.errors import InputError, MissingWeights, nearest
-from vace.models.checkpoints import MODELS
 
 log = logging.getLogger("vace")
 
 MEDIAPIPE, ALL = "mediapipe", "all"
-MODEL_LICENCE = "Apache-2.0"  # of every base model in MODELS, as their cards say
 
 
 def pull(name: str) -> dict:
@@ -71,7 +70,7 @@ def _network(row: Network) -> dict:
 def _base_model(name: str) -> dict:
     repository = MODELS[name][0]
     _refuse_offline(name, repository, hub.WANTED)
-    folder = hub.download(repository, folder=_local(repository), note=f"licence: {MODEL_LICENCE}")
+    folder = hub.download(repository, folder=_local(repository), note=f"licence: {base_of_model(name).licence}")
     return _answer(name, folder, _files(folder))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,31 +117,44 @@ def read_hints(video: Path) -> dict:
 
 def plan_shape(sources: Sources, settings: Settings) -> Shape:
     """Size and frames for these sources. Raises InputError where they cannot be (see plan_frames)."""
-    area = settings.area
+    base, area = settings.base, settings.area
     refs = len(sources.refs)
     if sources.video is None:
-        tokens = token_count(area.width, area.height, settings.frame_num, refs)
-        return Shape(area.width, area.height, settings.frame_num, settings.frame_num, tokens, 16.0)
+        tokens = token_count(area.width, area.height, settings.frame_num, refs, base.stride)
+        return Shape(area.width, area.height, settings.frame_num, settings.frame_num, tokens, settings.fps)
     clip, hints = sources.video, sources.hints
-    width, height = fit_area(clip.width, clip.height, area.area, name=clip.name)
+    width, height = fit_area(clip.width, clip.height, area.area, base.stride, clip.name)
     exact = hints.get("time") == "model"  # --frame_policy is for raw footage
-    plan = plan_frames(
+    plan = plan_footage(
+        settings, clip, (clip.width, clip.height), "exact" if exact else settings.frame_policy,
+        [tuple(span) for span in hints.get("filler", [])],
+    )  # fmt: skip
+    tokens = token_count(width, height, plan.model_count, refs, base.stride)
+    return Shape(width, height, plan.count, plan.model_count, tokens, plan.fps, plan)
+
+
+def plan_footage(settings: Settings, clip, size: tuple[int, int], policy: str, filler: Sequence = ()) -> FramePlan:
+    """The frame plan of a clip whose frames enter at `size` (width, height), under the budget of `settings`."""
+    base = settings.base
+    return plan_frames(
         clip.timestamps,
-        source_frames(clip.width, clip.height, area, name=clip.name),
-        policy="exact" if exact else settings.frame_policy,
+        source_frames(*size, settings.area, base.stride, clip.name),
+        policy=policy,
+        fps=settings.fps,
+        stride=base.frame_stride,
         frame_num=settings.asked_frames,
-        filler=[tuple(span) for span in hints.get("filler", [])],
+        filler=filler,
+        keeps_pace=settings.keeps_pace,
         name=clip.name,
     )
-    tokens = token_count(width, height, plan.model_count, refs)
-    return Shape(width, height, plan.count, plan.model_count, tokens, plan.fps, plan)
 
 
 def read_tensors(sources: Sources, shape: Shape, settings: Settings):
     """(frames [3,T,H,W] in -1..1, mask [1,T,H,W] in 0..1, references [[3,1,H,W]]) as the model sees them, float32."""
     from vace.conditioning import context, pixels
 
-    refs = [pixels.letterbox(image, shape.width, shape.height) for image in sources.refs]
+    crop = settings.base.crop_reference()
+    refs = [pixels.letterbox(crop(image), shape.width, shape.height) for image in sources.refs]
     if sources.video is None:
         return *context.empty_source(shape.model_count, shape.width, shape.height), refs
     frames = _read(pixels.video_from_chunks, sources.video, shape)

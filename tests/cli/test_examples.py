@@ -16,7 +16,7 @@ from example_lines import is_repeated, lines_of
 from vace.tasks import TASKS, find_task, resolve_mode
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("run_vace_preprocess.sh", "run_vace_wan.sh", "run_vace_pipeline.sh")
+SCRIPTS = ("run_vace_preprocess.sh", "run_vace_wan.sh", "run_vace_ltx.sh", "run_vace_pipeline.sh")
 # The lines of run_vace_preprocess.sh are run, and looked at, in test_preprocess_examples.py.
 EXAMPLES = [(script, name) for script in SCRIPTS[1:] for name in lines_of(script)]
 FEW_FRAMES = 24  # of each clip: what they are made of is looked at elsewhere
@@ -42,7 +42,7 @@ def clone(tmp_path_factory):
 
 def quickly(arguments: list[str]) -> list[str]:
     """Fewer steps on a smaller picture, where the line leaves them to the model; preprocessing runs as it is."""
-    if arguments[0] not in ("wan", "pipeline") or "layout_bbox" in arguments:
+    if arguments[0] not in ("wan", "ltx", "pipeline") or {"layout_bbox", "--height"} & set(arguments):
         return []
     return [
         word
@@ -136,6 +136,7 @@ def test_readme_shows_its_two_commands():
         ("run_vace_preproccess.sh", ["image_reference_mask"]),
         ("run_vace_wan.sh", ["txt2vid"]),
         ("run_vace_wan.sh", ["guide"]),
+        ("run_vace_ltx.sh", ["guide"]),
         ("run_vace_pipeline.sh", []),
         ("run_vace_pipeline.sh", ["guide"]),
     ],

@@ -9,11 +9,12 @@ import pytest
 from wan_folders import write_original
 
 from vace import hub
+from vace.bases import WAN
 from vace.errors import CheckpointError, InputError, MissingWeights
 from vace.models import checkpoints
-from vace.models.checkpoints import MODELS, find_checkpoint, open_checkpoint, tiny_folder
+from vace.models.checkpoints import find_checkpoint, open_checkpoint, tiny_folder
 
-NAMES = [(name, repository.partition("/")[2]) for name, repositories in MODELS.items() for repository in repositories]
+NAMES = [(name, hub_id.partition("/")[2]) for name, repositories in WAN.models.items() for hub_id in repositories]
 
 
 @pytest.fixture(autouse=True)
@@ -186,9 +187,9 @@ def test_an_empty_folder_and_a_file(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingWeights, match="holds no Wan VACE model in either layout; get it with"):
         find_checkpoint(str(tmp_path / "empty"), None)
-    (tmp_path / "file.safetensors").write_bytes(b"")
+    (tmp_path / "file.pth").write_bytes(b"")
     with pytest.raises(CheckpointError, match="--ckpt_dir takes the folder"):
-        find_checkpoint(str(tmp_path / "file.safetensors"), None)
+        find_checkpoint(str(tmp_path / "file.pth"), None)
 
 
 def test_layouts_and_components(original_folder, diffusers_folder):

@@ -7,6 +7,7 @@ images. Videos are float32 [3,T,H,W] in -1..1, masks float32 [1,T,H,W] in 0..1 w
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ GRAY_SHARE = 0.99  # of the white pixels: what still counts as a gray filler
 SAMPLE = 4  # every 4th row and column is looked at for a warning
 
 Encode = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+T = TypeVar("T")
 ZeroLatents = MutableMapping[tuple[int, ...], torch.Tensor]
 
 
@@ -109,11 +111,11 @@ def encode_context(
     An all-neutral video is encoded once per shape; `zero_latents`, kept by the caller per VAE, spares later calls it.
     Raises InputError where mask or references differ from the frames in size or length.
     """
-    _check_shapes(frames, mask, refs)
+    check_shapes(frames, mask, refs)
     white = mask[:1] > 0.5
     zeros: ZeroLatents = {} if zero_latents is None else zero_latents
-    inactive = _encode_one(encode, frames.masked_fill(white, 0.0), zeros)
-    reactive = _encode_one(encode, frames.masked_fill(~white, 0.0), zeros)
+    halves = (frames.masked_fill(white, 0.0), frames.masked_fill(~white, 0.0))
+    inactive, reactive = (encode_once(lambda half: encode([half])[0], half, zeros) for half in halves)
     latents = torch.cat([inactive, reactive])
     if refs:
         given = torch.cat(encode(list(refs)), dim=1)
@@ -126,16 +128,17 @@ def trim_refs(latents: torch.Tensor, refs: int) -> torch.Tensor:
     return latents[:, refs:]
 
 
-def _encode_one(encode: Encode, video: torch.Tensor, zeros: ZeroLatents) -> torch.Tensor:
+def encode_once(encode: Callable[[torch.Tensor], T], video: torch.Tensor, zeros: MutableMapping[tuple, T]) -> T:
+    """What `encode` makes of a video; of an all-neutral one the same is kept in `zeros`, by shape, and given again."""
     if bool(video.any()):
-        return encode([video])[0]
+        return encode(video)
     key = tuple(video.shape)
     if key not in zeros:
-        zeros[key] = encode([video])[0]
+        zeros[key] = encode(video)
     return zeros[key]
 
 
-def _check_shapes(frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor]) -> None:
+def check_shapes(frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor]) -> None:
     if mask.shape[1:] != frames.shape[1:]:
         raise InputError(f"src_mask is {_shown(mask)} and src_video {_shown(frames)}: they must be equal")
     for index, ref in enumerate(refs):

@@ -91,15 +91,20 @@ def letterbox(image: np.ndarray, width: int, height: int) -> torch.Tensor:
     if source_height < 1 or source_width < 1:
         raise InputError(f"src_ref_images holds an image of {source_width}x{source_height} pixels: give a real one")
     tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous().float()
-    tensor = tensor.div_(255.0).sub_(0.5).div_(0.5).unsqueeze(0)
+    return on_canvas(tensor.div_(255.0).sub_(0.5).div_(0.5).unsqueeze(1), width, height)
+
+
+def on_canvas(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """`letterbox` of an image in model space: float32 [3,1,H,W] -> [3,1,h,w], both in -1..1."""
+    source_height, source_width = image.shape[2:]
     if (source_width, source_height) == (width, height):
-        return tensor.permute(1, 0, 2, 3)
+        return image
     scale = min(height / source_height, width / source_width)
     rows, columns = max(1, int(source_height * scale)), max(1, int(source_width * scale))
-    picture = F.interpolate(tensor, size=(rows, columns), mode="bilinear", align_corners=False)
+    picture = F.interpolate(image.transpose(0, 1), size=(rows, columns), mode="bilinear", align_corners=False)
     canvas = torch.ones(3, 1, height, width)
     top, left = (height - rows) // 2, (width - columns) // 2
-    canvas[:, :, top : top + rows, left : left + columns] = picture.permute(1, 0, 2, 3)
+    canvas[:, :, top : top + rows, left : left + columns] = picture.transpose(0, 1)
     return canvas
 
 

@@ -111,6 +111,7 @@ def plan_frames(
     stride: int = 4,
     frame_num: int | None = None,
     filler: Sequence[tuple[int, int]] = (),
+    keeps_pace: bool = False,
     name: str = "src_video",
 ) -> FramePlan:
     """Decide which source frames the model sees.
@@ -118,6 +119,8 @@ def plan_frames(
     timestamps: float32 [N,2], seconds. max_count: the budget, from `sizes.source_frames` or `sizes.max_frames`; an
     explicit `frame_num` (stride*n + 1) takes its place. filler: [start, stop) ranges of a prepared file that hold no
     given content: over budget they go first, and given frames never; a prepared file without any is cut at the end.
+    keeps_pace: under `uniform` and `exact` the result has the rate at which it lasts as long as the source, not `fps`
+    (for models that are told the rate).
     Raises InputError for an unknown policy, a source without frames, a wrong `frame_num`, or a prepared file whose
     given frames leave no room for filler.
     """
@@ -134,8 +137,10 @@ def plan_frames(
         trimmed = (len(wanted) - len(ids)) / fps
     elif policy == "uniform":
         ids = uniform_ids(timestamps, limit, stride)
+        fps = _own_rate(len(ids), seconds) if keeps_pace and seconds else fps
     else:
         ids = _exact_ids(total, limit, filler, name)
+        fps = _own_rate(total, seconds) if keeps_pace and seconds else fps
         left_out = total - len(ids)
         dropped = left_out if len(filler) else 0
         trimmed = 0.0 if len(filler) else left_out * seconds / total
@@ -156,6 +161,15 @@ def plan_frames(
 def plan_whole(timestamps: np.ndarray, fps: float, name: str = "src_video") -> FramePlan:
     """All of a clip at `fps` with its own speed, however many frames that makes. As `plan_frames` otherwise."""
     return plan_frames(timestamps, NO_LIMIT, fps=fps, name=name)
+
+
+def _own_rate(count: int, seconds: float) -> float:
+    """The rate of `count` frames spread over a source of that length.
+
+    The original divides by the time to the middle of the last frame instead, which runs a little fast: 25.13 for 97
+    frames of a 25 fps clip, and 50 for a single frame.
+    """
+    return round(count / seconds, 3)
 
 
 def _exact_ids(total: int, limit: int, filler: Sequence[tuple[int, int]], name: str) -> list[int]:

@@ -18,7 +18,9 @@ Stride = tuple[int, int, int]
 WAN_STRIDE: Stride = (4, 16, 16)
 LTX_STRIDE: Stride = (8, 32, 32)
 WAN_FRAMES = 81  # the clip length the Wan budgets are stated for
+LTX_FRAMES = 97
 WAN_SIZES: Mapping[str, tuple[int, int]] = {"480p": (832, 480), "720p": (1280, 720)}  # name -> (width, height)
+LTX_SIZES: Mapping[str, tuple[int, int]] = {"480p": (832, 480), "512p": (768, 512), "720p": (1280, 704)}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Size:
     def area(self) -> int:
         """Pixels of one frame."""
         return self.width * self.height
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"

@@ -1,8 +1,9 @@
 """Where a base model lies and how its folder is laid out, found without loading anything.
 
-Two layouts are read at any size. 'wan', the original's: config.json, diffusion_pytorch_model*.safetensors,
+Three layouts are read at any size. 'wan', the original's: config.json, diffusion_pytorch_model*.safetensors,
 models_t5_*.pth, Wan2.1_VAE.pth and a tokenizer folder. 'diffusers': transformer/, text_encoder/, vae/, tokenizer/.
-Either may carry a `vace.json` with defaults for the flags a user leaves out.
+'ltx': one .safetensors with transformer and VAE, text_encoder/ and tokenizer/ beside it. A folder may carry a
+`vace.json` with defaults for the flags a user leaves out.
 """
 
 from __future__ import annotations
@@ -15,17 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from vace import hub
+from vace.bases import LTX, MODELS, WAN, Base, base_of_model
 from vace.errors import CheckpointError, InputError, MissingWeights, nearest
-from vace.weight_files import find_files, read_json
+from vace.weight_files import find_files, read_header, read_json
 
 TINY = "tiny"
-# The name a user says -> the hub repositories that hold it, the original layout first.
-MODELS: Mapping[str, tuple[str, ...]] = {
-    "vace-1.3B": ("Wan-AI/Wan2.1-VACE-1.3B", "Wan-AI/Wan2.1-VACE-1.3B-diffusers"),
-    "vace-14B": ("Wan-AI/Wan2.1-VACE-14B", "Wan-AI/Wan2.1-VACE-14B-diffusers"),
-    "vace-1.3B-preview": ("ali-vilab/VACE-Wan2.1-1.3B-Preview",),
-}
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+_LTX_KEY = "patchify_proj.weight"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
@@ -41,8 +38,9 @@ class Component:
 class Checkpoint:
     """A base model on this machine, found but not loaded.
 
-    layout: 'wan' or 'diffusers'. name: what its results are filed under. defaults: the content of vace.json.
-    is_toy: True for a model that only shows that everything works. settings: json given by `--config`, or None.
+    layout: 'wan', 'diffusers' or 'ltx'. base: the base model, 'wan' or 'ltx'. name: what its results are filed under.
+    defaults: the content of vace.json. is_toy: True for a model that only shows that everything works. settings: json
+    given by `--config`, or None.
     """
 
     path: Path
@@ -56,56 +54,68 @@ class Checkpoint:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     settings: Path | None = None
 
+    @property
+    def base(self) -> str:
+        return LTX.name if self.layout == LTX.name else WAN.name
+
 
 def find_checkpoint(
     ckpt_dir: str | None,
     model_name: str | None,
     *,
+    base: Base = WAN,
     no_download: bool = False,
     config: str | None = None,
+    text_encoder_path: str | None = None,
 ) -> Checkpoint:
     """The checkpoint meant by `--ckpt_dir` and `--model_name`; a model that was named is never replaced by another.
 
-    ckpt_dir: a folder, a hub id (`org/name`) or 'tiny'. model_name: a key of MODELS, a repository name, or 'tiny'.
-    With neither, a published model found on this machine, else the embedded one. config: a json with what the tensors
-    cannot tell. Raises MissingWeights, CheckpointError, or InputError for an unknown name and for two that disagree.
+    ckpt_dir: a folder, LTX's single file, a hub id (`org/name`) or 'tiny'. model_name: a key of MODELS, a repository
+    name, or 'tiny'. With neither, a published model of `base` found on this machine, else the embedded one. config: a
+    json with what the tensors cannot tell. text_encoder_path: the folder with text_encoder/ and tokenizer/, where LTX's
+    are not beside its file. Raises MissingWeights, CheckpointError, or InputError for an unknown name, for a model of
+    another base, and for two that disagree.
     """
     settings = Path(config) if config else None
     if settings is not None and not settings.is_file():
         raise InputError(f"--config {config}: no such file; give a json with num_heads, vace_layers and text_len")
-    name = _model_key(model_name) if model_name else None
+    if text_encoder_path is not None and base is not LTX:
+        raise InputError("--text_encoder_path: for --base ltx; the text encoder of Wan lies in its checkpoint's folder")
+    texts = Path(text_encoder_path).expanduser() if text_encoder_path else None
+    name = _model_key(model_name, base) if model_name else None
     if ckpt_dir:
-        folder = tiny_folder() if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download)
-        found = open_checkpoint(folder, settings)
+        folder = tiny_folder(base) if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download)
+        found = open_checkpoint(folder, settings, texts, base)
         if name and _size(name) != _size(found.name) and (found.is_toy or found.name in MODELS or name == TINY):
             raise InputError(f"--ckpt_dir {ckpt_dir} is {found.name}, --model_name says {name}; leave one of them out")
         return found
     if name:
-        folder = tiny_folder() if name == TINY else _local_folder(name) or _fetched(MODELS[name][0], no_download)
-        return open_checkpoint(folder, settings)
-    for name in MODELS:
+        named = tiny_folder(base) if name == TINY else _local_folder(name) or _fetched(MODELS[name][0], no_download)
+        return open_checkpoint(named, settings, texts, base)
+    for name in base.models:
         folder = _local_folder(name)
         if folder is not None:
-            return open_checkpoint(folder, settings)
-    return open_checkpoint(tiny_folder(), settings)
+            return open_checkpoint(folder, settings, texts, base)
+    return open_checkpoint(tiny_folder(base), settings, texts, base)
 
 
-def open_checkpoint(folder: Path, settings: Path | None = None) -> Checkpoint:
-    """The checkpoint in `folder`, its layout recognised and all its files present.
+def open_checkpoint(
+    place: Path, settings: Path | None = None, texts: Path | None = None, base: Base | None = None
+) -> Checkpoint:
+    """The checkpoint at `place` (a folder, or LTX's single file), its layout recognised and all its files present.
 
-    Raises MissingWeights when parts are absent (all of them named), CheckpointError for damaged json or shards.
+    base: which base model it must be, where that is known. Raises MissingWeights when parts are absent (all of them
+    named), CheckpointError for damaged json or shards, InputError for a model of another base.
     """
-    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-        raise CheckpointError(f"{folder}: cannot be read; check its permissions")
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: a file; --ckpt_dir takes the folder that holds the whole model")
-    layout = "diffusers" if (folder / "transformer").is_dir() else "wan"
-    parts = _diffusers_parts(folder) if layout == "diffusers" else _original_parts(folder)
+    if place.is_dir() and not os.access(place, os.R_OK | os.X_OK):
+        raise CheckpointError(f"{place}: cannot be read; check its permissions")
+    layout, parts = _recognised(place, texts, base)
+    folder = place.parent if place.is_file() else place
     absent = [what for what, part in parts.items() if part is None]
     if len(absent) == len(parts):
-        raise MissingWeights(f"{folder}: holds no Wan VACE model in either layout; {_advice(folder)}")
+        raise MissingWeights(f"{place}: {_nothing(base)}; {_advice(place, base)}")
     if absent:
-        raise MissingWeights(f"{folder}: incomplete, no {', no '.join(absent)}; {_advice(folder)}")
+        raise MissingWeights(f"{place}: incomplete, no {', no '.join(absent)}; {_advice(place, base)}")
     defaults = read_json(folder / "vace.json") if (folder / "vace.json").is_file() else {}
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(defaults.get("name") or "model")):  # it becomes a folder's name
         raise CheckpointError(
@@ -113,9 +123,9 @@ def open_checkpoint(folder: Path, settings: Path | None = None) -> Checkpoint:
         )
     transformer, text_encoder, vae, tokenizer = parts.values()
     return Checkpoint(
-        path=folder,
+        path=place,
         layout=layout,
-        name=str(defaults.get("name") or _known_name(folder) or folder.resolve().name),
+        name=str(defaults.get("name") or _known_name(folder) or _plain_name(place)),
         transformer=transformer,
         text_encoder=text_encoder,
         vae=vae,
@@ -126,14 +136,52 @@ def open_checkpoint(folder: Path, settings: Path | None = None) -> Checkpoint:
     )
 
 
-def tiny_folder() -> Path:
-    """The embedded toy model: inside the installed package, or in the clone's assets."""
+def _recognised(place: Path, texts: Path | None, base: Base | None) -> tuple[str, dict[str, Any]]:
+    """The layout at `place`, and the four parts found there (None: absent)."""
+    if place.is_file() and not _is_ltx(place):
+        raise CheckpointError(
+            f"{place}: a file, and no LTX model; --ckpt_dir takes the folder that holds the whole model, or LTX's "
+            "single .safetensors"
+        )
+    single = place if place.is_file() else single_file(place)
+    if single is not None:
+        if base is WAN:
+            raise InputError(f"--ckpt_dir {place}: a model of LTX; run it with `vace ltx`, or `--base ltx`")
+        return LTX.name, _single_parts(single, texts or single.parent)
+    layout = "diffusers" if (place / "transformer").is_dir() else WAN.name
+    parts = _diffusers_parts(place) if layout == "diffusers" else _original_parts(place)
+    if base is LTX:
+        if parts and any(part for what, part in parts.items() if "tokenizer" not in what):
+            raise InputError(
+                f"--ckpt_dir {place}: no single LTX file; a model of Wan runs with `vace wan`, or `--base wan`"
+            )
+        return LTX.name, dict.fromkeys((*parts,))
+    return layout, parts
+
+
+def single_file(folder: Path) -> Path | None:
+    """The LTX checkpoint in a folder: the one .safetensors at its top that holds a VACE-LTX or LTX transformer."""
+    if (folder / "transformer").is_dir() or not folder.is_dir():
+        return None
+    for path in sorted(folder.glob("*.safetensors")):
+        if not path.name.startswith(("diffusion_pytorch_model", "models_t5", "Wan2.1_VAE")):
+            if _is_ltx(path):
+                return path
+    return None
+
+
+def _is_ltx(file: Path) -> bool:
+    return file.suffix == ".safetensors" and any(key.endswith(_LTX_KEY) for key in read_header(file))
+
+
+def tiny_folder(base: Base = WAN) -> Path:
+    """The embedded toy model of a base: inside the installed package, or in the clone's assets."""
     package = Path(__file__).resolve().parents[1]
     for root in (package, package.parent):
-        folder = root / "assets" / "models" / "vace-tiny"
+        folder = root / "assets" / "models" / base.tiny
         if folder.is_dir():
             return folder
-    raise MissingWeights("the embedded model vace-tiny is not in this installation; write it with scripts/make_tiny.py")
+    raise MissingWeights(f"the embedded model {base.tiny} is not in this installation; install vace again")
 
 
 def _explicit_folder(ckpt_dir: str, no_download: bool) -> Path:
@@ -146,15 +194,19 @@ def _explicit_folder(ckpt_dir: str, no_download: bool) -> Path:
     raise MissingWeights(f"--ckpt_dir {ckpt_dir}: no such folder; {_advice(folder)}")
 
 
-def _model_key(model_name: str) -> str:
+def _model_key(model_name: str, base: Base) -> str:
     """'tiny', or the key of MODELS meant by a short name or by a repository's name with or without its owner."""
     if model_name == TINY:
         return TINY
     for name, repositories in MODELS.items():
         spellings = {name, *repositories, *(repository.partition("/")[2] for repository in repositories)}
         if model_name.lower() in {spelling.lower() for spelling in spellings}:
+            if name not in base.models:
+                other = base_of_model(name).name
+                raise InputError(f"--model_name {model_name}: a model of {other}; run it with `vace {other}`, or "
+                                 f"`--base {other}`")  # fmt: skip
             return name
-    raise InputError(f"--model_name {model_name}: unknown model; {nearest(model_name, [*MODELS, TINY])}")
+    raise InputError(f"--model_name {model_name}: unknown model; {nearest(model_name, [*base.models, TINY])}")
 
 
 def _size(name: str) -> str:
@@ -205,11 +257,32 @@ def _known_name(folder: Path) -> str | None:
     return None
 
 
-def _advice(folder: Path) -> str:
-    """The command that gets the model, for the published model the folder is named after, else for the smallest one."""
-    name = _known_name(folder) or "vace-1.3B"
-    fitting = [repository for repository in MODELS[name] if repository.partition("/")[2] == folder.name]
+def _advice(place: Path, base: Base | None = None) -> str:
+    """The command that gets the model: the published one the place is named after, else the smallest of the base."""
+    name = _known_name(place) or next(iter((base or WAN).models))
+    fitting = [repository for repository in MODELS[name] if repository.partition("/")[2] == place.name]
     return hub.how_to_get((fitting or MODELS[name])[0])
+
+
+def _nothing(base: Base | None) -> str:
+    return "holds no LTX-VACE model (one .safetensors)" if base is LTX else "holds no Wan VACE model in either layout"
+
+
+def _plain_name(place: Path) -> str:
+    """What results of a checkpoint without a name are filed under."""
+    return re.sub(r"[^\w.-]", "-", place.stem if place.is_file() else place.resolve().name) or "model"
+
+
+def _single_parts(file: Path, texts: Path) -> dict[str, Any]:
+    """The parts of the LTX layout: `texts` holds text_encoder/ and tokenizer/."""
+    whole = Component((file,))
+    encoder = texts / "text_encoder"
+    return {
+        "*.safetensors": whole,
+        "text_encoder/model*.safetensors": _component(find_files(encoder, "model"), encoder / "config.json"),
+        "vae": whole,
+        "tokenizer folder (tokenizer.json or spiece.model)": _tokenizer_folder(texts),
+    }
 
 
 def _diffusers_parts(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ copy of the weights ever exists, in the float type asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -14,11 +14,38 @@ from torch import nn
 from vace.errors import CheckpointError
 from vace.models.parts import COMPONENTS, Part
 
-# The original computes these in float32 whatever the rest runs in; they are small.
-_KEPT_FLOAT32 = ("time_embedder", "time_proj", "scale_shift_table", ".norm1.", ".norm2.", ".norm3.")
-_HEAD = "proj_out."
+# By part of the name: what stays float32 whatever the rest runs in, because the original computes it so (Wan), or
+# because it is small and everything is scaled by it (LTX).
+_KEPT_FLOAT32 = {
+    ("wan", "transformer"): (
+        "time_embedder", "time_proj", "scale_shift_table", ".norm1.", ".norm2.", ".norm3.", "^proj_out.",
+    ),
+    ("ltx", "vae"): ("^latents_mean", "^latents_std", "timestep_scale_multiplier"),
+}  # fmt: skip
 _LISTED = 4
 _BAD_SETTINGS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError)
+
+
+def _wan_facts(transformer: Mapping, text: Mapping, vae: Mapping) -> tuple:
+    """What two parts must agree on: (what, how many this part has, how many the transformer takes, part)."""
+    mask = 8 * 8  # one channel per pixel of the latent's 8 x 8 cell
+    return (
+        ("latent channels", vae["z_dim"], transformer["in_channels"], "vae"),
+        ("context channels", 2 * vae["z_dim"] + mask, transformer["vace_in_channels"], "vae"),
+        ("text width", text["d_model"], transformer["text_dim"], "text_encoder"),
+    )
+
+
+def _ltx_facts(transformer: Mapping, text: Mapping, vae: Mapping) -> tuple:
+    latent, mask = vae["latent_channels"], 2 * 8 * 8  # one channel per cell of 2 x 8 x 8 in a latent's pixels
+    return (
+        ("latent channels", latent, transformer["in_channels"], "vae"),
+        ("context channels", 2 * latent + mask, transformer["in_context_channels"], "vae"),
+        ("text width", text["d_model"], transformer["caption_channels"], "text_encoder"),
+    )
+
+
+FACTS = {"wan": _wan_facts, "ltx": _ltx_facts}
 
 
 def check_parts(parts: Mapping[str, Part]) -> None:
@@ -26,37 +53,32 @@ def check_parts(parts: Mapping[str, Part]) -> None:
     for part in parts.values():
         _match(_empty_model(part), part)
     transformer, text, vae = (parts[name].config for name in COMPONENTS)
-    latent = vae["z_dim"]
-    mask = 8 * 8  # one channel per pixel of the latent's 8 x 8 cell
-    facts = (
-        ("latent channels", latent, transformer["in_channels"], "vae"),
-        ("context channels", 2 * latent + mask, transformer["vace_in_channels"], "vae"),
-        ("text width", text["d_model"], transformer["text_dim"], "text_encoder"),
-    )
-    for what, given, wanted, name in facts:
+    for what, given, wanted, name in FACTS[parts["transformer"].base](transformer, text, vae):
         if given != wanted:
             raise CheckpointError(
                 f"{parts[name].source}: {given} {what}, the transformer takes {wanted}; these files are of two models"
             )
 
 
-def build(part: Part, dtype: torch.dtype) -> nn.Module:
-    """The component with its weights, on the CPU, in `dtype`, ready to run and without gradients."""
+def build(part: Part, dtype: torch.dtype, device: str | torch.device = "cpu") -> nn.Module:
+    """The component with its weights on `device` in `dtype`, ready to run and without gradients.
+
+    Each tensor goes there as it is read, so that the processor's memory never holds the whole of it.
+    """
     model = _empty_model(part)
     wanted = _match(model, part)
     state = {}
     for key in wanted:
         tensor = part.weights.read(_file_key(part, key))
-        state[key] = tensor.to(torch.float32 if _stays_float32(part.component, key) else dtype)
+        state[key] = tensor.to(device, torch.float32 if _stays_float32(part, key) else dtype)
     part.weights.close()
     model.load_state_dict(state, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return model.requires_grad_(False).eval().to(device)  # tables that are computed, not stored, go there too
 
 
-def _stays_float32(component: str, key: str) -> bool:
-    if component != "transformer":
-        return False
-    return key.startswith(_HEAD) or any(mark in key for mark in _KEPT_FLOAT32)
+def _stays_float32(part: Part, key: str) -> bool:
+    marks = _KEPT_FLOAT32.get((part.base, part.component), ())
+    return any(mark in f"^{key}" for mark in marks)
 
 
 def _empty_model(part: Part) -> nn.Module:
@@ -73,22 +95,59 @@ def _empty_model(part: Part) -> nn.Module:
 
 
 def _make(part: Part) -> nn.Module:
-    config = dict(part.config)
-    if part.component == "transformer":
-        from diffusers import WanVACETransformer3DModel
+    return _MAKERS[part.base, part.component](dict(part.config))
 
-        config.pop("text_len")
-        config["patch_size"] = tuple(config["patch_size"])
-        return WanVACETransformer3DModel(**config)
-    if part.component == "vae":
-        from diffusers import AutoencoderKLWan
 
-        return AutoencoderKLWan(**config)
+def _make_wan_transformer(config: dict) -> nn.Module:
+    from diffusers import WanVACETransformer3DModel
+
+    config.pop("text_len")
+    config["patch_size"] = tuple(config["patch_size"])
+    return WanVACETransformer3DModel(**config)
+
+
+def _make_wan_vae(config: dict) -> nn.Module:
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(**config)
+
+
+def _make_umt5(config: dict) -> nn.Module:
     from transformers import UMT5Config, UMT5EncoderModel
 
     model = UMT5EncoderModel(UMT5Config.from_dict(config))
     model.encoder.embed_tokens = model.shared
     return model
+
+
+def _make_ltx_transformer(config: dict) -> nn.Module:
+    from vace.models.ltx.transformer import LTXVACETransformer3DModel
+
+    return LTXVACETransformer3DModel(config)
+
+
+def _make_ltx_vae(config: dict) -> nn.Module:
+    from diffusers import AutoencoderKLLTXVideo
+
+    return AutoencoderKLLTXVideo(**config)
+
+
+def _make_t5(config: dict) -> nn.Module:
+    from transformers import T5Config, T5EncoderModel
+
+    model = T5EncoderModel(T5Config.from_dict(config))
+    model.encoder.embed_tokens = model.shared
+    return model
+
+
+_MAKERS: Mapping[tuple[str, str], Callable[[dict], nn.Module]] = {
+    ("wan", "transformer"): _make_wan_transformer,
+    ("wan", "vae"): _make_wan_vae,
+    ("wan", "text_encoder"): _make_umt5,
+    ("ltx", "transformer"): _make_ltx_transformer,
+    ("ltx", "vae"): _make_ltx_vae,
+    ("ltx", "text_encoder"): _make_t5,
+}
 
 
 def _match(model: nn.Module, part: Part) -> dict[str, tuple[int, ...]]:

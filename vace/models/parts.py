@@ -18,7 +18,8 @@ COMPONENTS = ("transformer", "text_encoder", "vae")
 class Part:
     """One component before its weights are read.
 
-    config: the class's arguments (for the transformer also `text_len`). names: tensor name in the class -> in the file.
+    config: the class's arguments (for the Wan transformer also `text_len`). names: tensor name in the class -> in the
+    file. base: the base model it belongs to.
     """
 
     component: str
@@ -26,6 +27,7 @@ class Part:
     weights: WeightFiles
     names: Mapping[str, str]
     source: str
+    base: str = "wan"
 
 
 def read_part(checkpoint: Checkpoint, component: str) -> Part:
@@ -33,6 +35,12 @@ def read_part(checkpoint: Checkpoint, component: str) -> Part:
     found: Component = getattr(checkpoint, component)
     source = str(found.files[0] if len(found.files) == 1 else found.files[0].parent)
     weights = open_weights(found.files)
+    is_single = checkpoint.base == "ltx" and component != "text_encoder"
+    return (_read_single if is_single else _read_own)(component, checkpoint, found, weights, source)
+
+
+def _read_own(component: str, checkpoint: Checkpoint, found: Component, weights: WeightFiles, source: str) -> Part:
+    """Of files of its own, with a json beside them or none."""
     names = {new: old for old, new in class_names(component, weights.shapes).items()}
     shapes = {new: weights.shapes[old] for new, old in names.items()}
     stated = read_json(found.config) if found.config else {}
@@ -44,4 +52,22 @@ def read_part(checkpoint: Checkpoint, component: str) -> Part:
         config = vae_config(shapes, stated, source)
     else:
         config = text_config(shapes, stated, source)
-    return Part(component, config, weights, names, source)
+    return Part(component, config, weights, names, source, checkpoint.base)
+
+
+def _read_single(component: str, checkpoint: Checkpoint, found: Component, weights: WeightFiles, source: str) -> Part:
+    """Of LTX's single file, which holds transformer and VAE, and states their sizes in its own metadata."""
+    from vace.models.ltx import configs, keymaps
+    from vace.models.ltx.metadata import stated_config
+
+    names = {new: old for old, new in keymaps.class_names(component, weights.shapes).items()}
+    shapes = {new: weights.shapes[old] for new, old in names.items()}
+    everything = stated_config(found.files[0])
+    stated = everything.get(component, {})
+    if component == "transformer":
+        extra = read_json(checkpoint.settings) if checkpoint.settings else {}
+        config = configs.transformer_config(shapes, {**stated, **extra}, source)
+        config["scheduler"] = configs.scheduler_config(everything.get("scheduler", {}))
+    else:
+        config = configs.vae_config(shapes, stated, source)
+    return Part(component, config, weights, names, source, checkpoint.base)

@@ -1,10 +1,10 @@
-"""Prompts to text states: cleaning, tokens, the UMT5 encoder."""
+"""Prompts to text states: cleaning, tokens, the UMT5 or T5 encoder. How LTX cleans: see vace/models/ltx/text.py."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from vace.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+
+Clean = Callable[[str], str]
 
 
 def clean_prompt(text: str) -> str:
@@ -48,11 +50,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_len: int
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_len: int, clean: Clean = clean_prompt
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask, int64 [B, text_len]: cleaned, cut to text_len with the end token kept, padded at the end."""
     batch = tokenizer(
-        [clean_prompt(text) for text in texts],
+        [clean(text) for text in texts],
         padding="max_length",
         padding_side="right",
         truncation=True,
@@ -69,14 +71,18 @@ def encode_ids(model: UMT5EncoderModel, ids: torch.Tensor, mask: torch.Tensor) -
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, model: UMT5EncoderModel, texts: Sequence[str], text_len: int
+    tokenizer: PreTrainedTokenizerBase,
+    model: UMT5EncoderModel,
+    texts: Sequence[str],
+    text_len: int,
+    clean: Clean = clean_prompt,
 ) -> list[torch.Tensor]:
     """One tensor of text states [tokens, width] per text, without its padding, on the model's device.
 
     Columns that are padding in every text are left out before encoding: positions are relative and padding is masked,
     so the result is the same and a short prompt costs a fraction.
     """
-    ids, mask = tokenize(tokenizer, texts, text_len)
+    ids, mask = tokenize(tokenizer, texts, text_len, clean)
     lengths = mask.gt(0).sum(dim=1).tolist()
     longest = max(1, *lengths)
     device = model.shared.weight.device

@@ -7,7 +7,7 @@ import torch
 from goldens_io import equal_within, model_document, model_tensors
 
 from vace.errors import InputError
-from vace.models.wan.denoise import draw_noise
+from vace.models.denoise import draw_noise
 
 LATENT_BAR, VIDEO_BAR, CONTEXT_BAR = 1e-4, 1e-4, 1e-5
 STEM = "pipeline_e2e"

@@ -42,7 +42,7 @@ def estimate(
     one = transformer_flops(config, len(config["vace_layers"]), tokens)
     coding = 2 * encode_flops(vae, frames, height, width) + decode_flops(vae, frames, height, width)
     coding += refs * encode_flops(vae, 1, height, width)
-    sizes = {name: _bytes(part, FLOAT32 if name == "vae" else dtype_bytes) for name, part in parts.items()}
+    sizes = {name: part_bytes(part, FLOAT32 if name == "vae" else dtype_bytes) for name, part in parts.items()}
     working = {
         "transformer": _transformer_working(config, tokens, dtype_bytes),
         "text_encoder": 0,
@@ -138,10 +138,11 @@ def _middle(width: int, time: int, area: int) -> int:
     return 2 * _residual(width, width, time * area) + time * attention
 
 
-def _bytes(part: Part, per_number: int) -> int:
+def part_bytes(part: Part, per_number: int) -> int:
+    """The weights of a part on the device, `per_number` bytes each."""
     if part.weights.files[0].suffix in PICKLED and part.component == "text_encoder":
         return sum(path.stat().st_size for path in part.weights.files)
-    return per_number * sum(math.prod(shape) for shape in part.weights.shapes.values())
+    return per_number * sum(math.prod(part.weights.shapes[name]) for name in part.names.values())
 
 
 def _transformer_working(config: Mapping[str, Any], tokens: int, per_number: int) -> int:

@@ -1,109 +1,49 @@
-"""Wan2.1-VACE as four calls: encode_prompts, encode_context, denoise, decode.
-
-Components are read when first needed and live on the device while they are used. With `offload_model` they leave it
-afterwards (on a CPU the text encoder, the largest part, is dropped); with `t5_cpu` the text encoder never enters it.
-Nothing is left half done when a call is interrupted: its state is local to it.
-"""
+"""Wan2.1-VACE as four calls: encode_prompts, encode_context, denoise, decode."""
 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vace.conditioning.context import encode_context, trim_refs
-from vace.devices import pick_device, pick_dtype
-from vace.errors import CheckpointError, InputError
-from vace.models import text
-from vace.models.checkpoints import Checkpoint
-from vace.models.loading import build, check_parts
-from vace.models.parts import COMPONENTS, Part, read_part
+from vace.errors import InputError
+from vace.models import engine, text
+from vace.models.denoise import OnStep, denoise, draw_noise, guided
+from vace.models.engine import Engine
+from vace.models.parts import Part
 from vace.models.samplers import make_sampler
 from vace.models.wan import transformer, vae
-from vace.models.wan.denoise import OnStep, denoise, draw_noise
-from vace.speed.cpu_convolution import apply_onednn
+from vace.models.wan.cost import estimate
 
-log = logging.getLogger("vace")
-
-
-def load_engine(
-    checkpoint: Checkpoint,
-    device: str | torch.device = "cpu",
-    dtype: str | torch.dtype = "float32",
-    offload_model: bool = False,
-    t5_cpu: bool = False,
-    checked: tuple[dict[str, Part], Any] | None = None,
-) -> WanEngine:
-    """An engine for `checkpoint`, all its files checked by name and shape, no weights read yet.
-
-    device: see pick_device. dtype: see pick_dtype; the VAE and the sampler work in float32 whatever it is.
-    checked: what check_checkpoint gave before, to spare a second look. Raises CheckpointError, DeviceError, InputError.
-    """
-    where = pick_device(device)
-    parts, tokenizer = checked or check_checkpoint(checkpoint)
-    return WanEngine(parts, tokenizer, where, pick_dtype(dtype, where), offload_model, t5_cpu)
+if TYPE_CHECKING:
+    from vace.models.checkpoints import Checkpoint
+    from vace.settings import Settings
 
 
-def check_checkpoint(checkpoint: Checkpoint) -> tuple[dict[str, Part], Any]:
-    """The parts and the tokenizer, every file checked by name and shape, no weights read.
-
-    Raises one CheckpointError that names all parts that cannot be used.
-    """
-    parts: dict[str, Part] = {}
-    problems: list[CheckpointError] = []
-    for name in COMPONENTS:
-        try:
-            parts[name] = read_part(checkpoint, name)
-        except CheckpointError as error:
-            problems.append(error)
-    tokenizer = None
-    try:
-        tokenizer = text.load_tokenizer(checkpoint.tokenizer)
-    except CheckpointError as error:
-        problems.append(error)
-    if problems:
-        raise CheckpointError("; ".join(str(error) for error in problems)) from problems[0]
-    check_parts(parts)
-    known = parts["text_encoder"].config["vocab_size"]
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= known:
-        raise CheckpointError(
-            f"{checkpoint.tokenizer}: a tokenizer of {highest + 1} tokens, the text encoder knows {known}; "
-            "these files are of two models"
-        )
-    return parts, tokenizer
-
-
-class WanEngine:
+class WanEngine(Engine):
     """A loaded Wan2.1-VACE model. Latents are [16, T, h, w], videos [3, frames, height, width] in [-1, 1]."""
 
     def __init__(
-        self,
-        parts: dict[str, Part],
-        tokenizer: Any,
-        device: torch.device,
-        dtype: torch.dtype,
-        offload_model: bool = False,
-        t5_cpu: bool = False,
+        self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool
     ) -> None:
-        self.device = device
-        self.dtype = dtype
-        self.text_len: int = parts["transformer"].config["text_len"]
-        self.offload_model = offload_model
-        self._parts = parts
-        self._tokenizer = tokenizer
-        self._modules: dict[str, torch.nn.Module] = {}
-        self._zero_latents: dict[tuple[int, ...], torch.Tensor] = {}  # latents of an all-neutral video, by its shape
-        self._homes = dict.fromkeys(COMPONENTS, device)
-        if t5_cpu:
-            self._homes["text_encoder"] = torch.device("cpu")
-        # float16 overflows in UMT5's feed-forward layers; the VAE's bar is float32.
+        # float16 overflows in UMT5's feed-forward layers; the VAE's bar, and the sampler's, is float32.
         text_dtype = torch.bfloat16 if dtype == torch.float16 else dtype
-        self._dtypes = {"transformer": dtype, "text_encoder": text_dtype, "vae": torch.float32}
+        dtypes = {"transformer": dtype, "text_encoder": text_dtype, "vae": torch.float32}
+        super().__init__(parts, tokenizer, device, dtypes, *offloading)
+        self.text_len: int = parts["transformer"].config["text_len"]
+        self._zero_latents: dict[tuple[int, ...], torch.Tensor] = {}  # latents of an all-neutral video, by its shape
+
+    def sampling(self, settings: Settings, fps: float) -> dict[str, Any]:
+        """Keywords of `denoise` for these settings; `fps` is the same for every Wan video."""
+        shared = {name: getattr(settings, name) for name in ("steps", "shift", "guidance_scale", "context_scale")}
+        return shared | dict(settings.options)
+
+    def decoding(self, settings: Settings, seed: int) -> dict[str, Any]:
+        """Keywords of `decode_chunks`: none, nothing is drawn in decoding."""
+        return {}
 
     def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
@@ -156,11 +96,10 @@ class WanEngine:
         schedule = make_sampler(sampler, steps, shift)
         with self._in_use("transformer") as model:
             job = transformer.prepare(model, context, context_scale)
-            guided = uncond is not None and guidance_scale != 1
-            branches = [self._predictor(model, states, job) for states in ([cond, uncond] if guided else [cond])]
-            return denoise(
-                noise.to(self.device), schedule, branches[0], branches[1] if guided else None, guidance_scale, on_step
-            )
+            is_guided = uncond is not None and guidance_scale != 1
+            branches = [self._predictor(model, states, job) for states in ([cond, uncond] if is_guided else [cond])]
+            predict = guided(branches[0], branches[1] if is_guided else None, guidance_scale)
+            return denoise(noise.to(self.device), schedule, predict, on_step)
 
     def decode(self, latents: torch.Tensor, refs: int = 0) -> torch.Tensor:
         """Video [3, T, H, W] in [-1, 1], float32, on the CPU, without the first `refs` latent frames (references)."""
@@ -173,11 +112,8 @@ class WanEngine:
                 yield chunk.cpu()
 
     def release(self) -> None:
-        """Drops every component from memory; the next call reads it again."""
-        self._modules.clear()
+        super().release()
         self._zero_latents.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _predictor(self, model: torch.nn.Module, states: torch.Tensor, job: transformer.Job):
         embedded = transformer.embed_text(model, states.to(self.device), self.text_len)
@@ -187,23 +123,19 @@ class WanEngine:
 
         return predict
 
-    @contextmanager
-    def _in_use(self, name: str) -> Iterator[Any]:
-        """The component on its device, read first if need be; put away afterwards when offloading."""
-        if name not in self._modules:
-            log.debug("reading %s from %s", name, self._parts[name].source)
-            self._modules[name] = build(self._parts[name], self._dtypes[name])
-            apply_onednn(self._modules[name])
-        home = self._homes[name]
-        try:
-            yield self._modules[name].to(home)
-        finally:
-            if self.offload_model:
-                self._put_away(name)
 
-    def _put_away(self, name: str) -> None:
-        if self._homes[name].type == "cuda":
-            self._modules[name].to("cpu")
-            torch.cuda.empty_cache()
-        elif name == "text_encoder" and self.device.type == "cpu":
-            del self._modules[name]
+def check_settings(settings: Settings, parts: dict[str, Part]) -> None:
+    """Nothing that a checkpoint of Wan could not do."""
+
+
+def job_cost(
+    checkpoint: Checkpoint, settings: Settings, width: int, height: int, frames: int, refs: int, dtype_bytes: int
+) -> dict[str, int]:
+    """What a job of these settings will cost; see `vace.models.wan.cost.estimate`."""
+    return estimate(
+        checkpoint, width, height, frames, refs, settings.steps, settings.guidance_scale, dtype_bytes=dtype_bytes,
+        offload=settings.offload_model,
+    )  # fmt: skip
+
+
+load_engine = functools.partial(engine.load_engine, WanEngine)

@@ -12,7 +12,7 @@ OnStep = Callable[[int, int, torch.Tensor, torch.Tensor], None]
 
 
 class Sampler(Protocol):
-    """What the loop asks of a sampler; see vace/models/samplers.py."""
+    """What the loop asks of a sampler; see vace/models/samplers.py and vace/models/ltx/schedule.py."""
 
     timesteps: torch.Tensor
     sigmas: torch.Tensor
@@ -26,28 +26,33 @@ def draw_noise(shape: tuple[int, ...], seed: int, device: str | torch.device = "
     return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
 
-@torch.no_grad()
-def denoise(
-    latents_CTHW: torch.Tensor,
-    sampler: Sampler,
-    cond: Predict,
-    uncond: Predict | None,
-    guidance_scale: float,
-    on_step: OnStep | None = None,
-) -> torch.Tensor:
-    """Noise -> clean latents, float32.
+def guided(cond: Predict, uncond: Predict | None, scale: float) -> Predict:
+    """Classifier-free guidance: the velocity with the prompt, moved away from the one without, float32.
 
-    cond, uncond: (latents, timestep) -> velocity, with and without the prompt; without `uncond`, or at scale 1, one
-    call per step. on_step(i, steps, latents after step i, clean latents step i aimed at): for progress and previews;
-    what it raises ends the loop.
+    Without `uncond`, or at scale 1, one call per step.
     """
-    latents = latents_CTHW.float()
+
+    def predict(latents: torch.Tensor, timestep: float) -> torch.Tensor:
+        velocity = cond(latents, timestep).float()
+        if uncond is None or scale == 1:
+            return velocity
+        base = uncond(latents, timestep).float()
+        return base + scale * (velocity - base)
+
+    return predict
+
+
+@torch.no_grad()
+def denoise(latents: torch.Tensor, sampler: Sampler, predict: Predict, on_step: OnStep | None = None) -> torch.Tensor:
+    """Noise -> clean latents, float32, of any shape the model works in.
+
+    predict: (latents, timestep) -> velocity, guidance included. on_step(i, steps, latents after step i, clean latents
+    step i aimed at): for progress and previews; what it raises ends the loop.
+    """
+    latents = latents.float()
     steps = len(sampler.timesteps)
     for i, timestep in enumerate(sampler.timesteps.tolist()):
-        velocity = cond(latents, timestep).float()
-        if uncond is not None and guidance_scale != 1:
-            base = uncond(latents, timestep).float()
-            velocity = base + guidance_scale * (velocity - base)
+        velocity = predict(latents, timestep).float()
         estimate = latents - float(sampler.sigmas[i]) * velocity
         latents = sampler.step(velocity, i, latents)
         if on_step is not None:

@@ -1,0 +1,99 @@
+"""A generation before it begins: the checkpoint found and checked, the settings complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from vace.bases import Base, find_base
+from vace.errors import CheckpointError, InputError
+from vace.settings import Settings, resolve_settings
+
+# What says which model serves; each command takes those it has flags for.
+MODEL_FLAGS = ("ckpt_dir", "model_name", "config", "text_encoder_path", "no_download")
+# What says how the prompt is extended; the text that came of it takes their place in the manifest.
+PROMPT_FLAGS = ("use_prompt_extend", "prompt_model", "prompt_api", "prompt_api_model", "prompt_fallback")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a generation needs, checked, before anything heavy is loaded.
+
+    checked: the checkpoint's parts and tokenizer, as `check_checkpoint` gives them. extension: what became of the
+    prompt, for the manifest; None while, or where, it is as the user gave it.
+    """
+
+    checkpoint: object
+    settings: Settings
+    given: dict
+    checked: tuple
+    extension: dict | None = field(default=None)
+
+    @property
+    def base(self) -> Base:
+        return self.settings.base
+
+    def parameters(self) -> dict:
+        """The flags that make the same again; an extended prompt stands as it came out."""
+        model = {name: self.given.get(name) for name in MODEL_FLAGS}
+        if model["ckpt_dir"] is None and model["model_name"] is None:  # what served, so that it serves again
+            model["ckpt_dir"] = "tiny" if self.checkpoint.is_toy else str(self.checkpoint.path)
+        return model | self.settings.parameters()
+
+
+def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
+    """Find the checkpoint and resolve the settings; the device asked for must exist.
+
+    Raises InputError, MissingWeights, CheckpointError or DeviceError.
+    """
+    kind = find_base(base)
+    resolve_settings(prompt, given, {}, kind)  # a wrong flag is told before weights are looked for or fetched
+    _extend(prompt, kind, given, check=True)
+    from vace.models.checkpoints import find_checkpoint
+
+    checkpoint = find_checkpoint(
+        given.get("ckpt_dir"), given.get("model_name"), base=kind, no_download=bool(given.get("no_download")),
+        config=given.get("config"), text_encoder_path=given.get("text_encoder_path"),
+    )  # fmt: skip
+    try:
+        resolve_settings(prompt, {}, checkpoint.defaults, kind)
+    except InputError as error:  # the flags were right: it is the checkpoint's own default that is wrong
+        raise CheckpointError(f"{checkpoint.path}: the defaults of its vace.json do not hold: {error}") from error
+    settings = resolve_settings(prompt, given, checkpoint.defaults, kind)
+    from vace.devices import pick_device, pick_dtype
+    from vace.models.engine import check_checkpoint
+
+    pick_dtype(settings.dtype, pick_device(settings.device))
+    pick_device(settings.noise_device, "--noise_device")
+    checked = check_checkpoint(checkpoint)
+    kind.module("engine").check_settings(settings, checked[0])
+    return Job(checkpoint, settings, given, checked)
+
+
+def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool) -> Job:
+    """`job` with its prompt extended, where that was asked for and is not done yet.
+
+    task, refs, has_video: what the job is led by, for the one who writes. Raises what the writer raises, unless
+    `--prompt_fallback` lets the prompt stand as it is.
+    """
+    if job.extension is not None:
+        return job
+    settings = job.settings
+    told = {"task": task, "refs": refs, "has_video": has_video, "seconds": settings.frame_num / settings.fps}
+    extended = _extend(settings.prompt, job.base, job.given, **told, seed=settings.seed, device=settings.device)
+    if extended is None:
+        return job
+    return replace(job, settings=replace(settings, prompt=extended.after), extension=extended.as_record())
+
+
+def _extend(prompt: str, base: Base, given: dict, *, check: bool = False, **told):
+    """What `vace.prompts.verb` makes of the prompt, None where nothing was asked for; check: only look at the flags."""
+    asked = {name: given[name] for name in PROMPT_FLAGS if given.get(name) is not None}
+    if not asked:
+        return None
+    from vace.prompts import verb
+
+    if check:
+        verb.check(prompt, base=base.name, **asked)
+        return None
+    extended = verb.prompt(prompt, base=base.name, no_download=bool(given.get("no_download")), **asked, **told)
+    return None if extended.mode == "plain" else extended

@@ -1,0 +1,294 @@
+"""Prompt extension: a short prompt rewritten by a language model into what the base models were trained on.
+
+Which of the modes fits, what is asked, and what of the answer is kept. Who answers is a `Writer`: see `local`, `api`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vace.errors import InputError, VaceError, nearest
+from vace.prompts.system import CHINESE, ENGLISH, SYSTEM, complete
+
+log = logging.getLogger("vace")
+
+PLAIN, AUTO = "plain", "auto"
+BY_API = "_ds"  # the end of the modes that ask DashScope
+MODES = (PLAIN, *SYSTEM, *(name + BY_API for name in SYSTEM))
+BASES = ("wan", "ltx")
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_QUOTED = re.compile(r"\"([^\"\n]+)\"|“([^”\n]+)”|「([^」\n]+)」|『([^』\n]+)』")
+
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+_MARKS = re.compile(r"^\s{0,3}(?:>\s+|[-*+•]\s+|\d{1,2}[.)]\s+|\d{1,2}、)")
+_SKIPPED = re.compile(r"^\s*(?:`{3}\w*|~{3}\w*|[-*_]{3,}|#{1,6}\s.*)\s*$")
+_EMPHASIS = (
+    (re.compile(r"(\*\*|__)(?=\S)(.+?)\1"), r"\2"),
+    (re.compile(r"(?<![\w*])\*(?=\S)([^*\n]+?)\*(?![\w*])"), r"\1"),
+    (re.compile(r"`([^`\n]*)`"), r"\1"),
+)
+_OPENINGS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"^(?:sure|certainly|of course|okay|ok|absolutely|got it)(?: thing)?\s*[!.,。，！]+\s*",
+        r"^(?:here['’]?s|here is|here are|below is)\b[^\n:.]{0,120}:\s*",
+        r"^(?:here['’]?s|here is|below is|this is|the following is)\b[^\n:.]*"
+        r"\b(?:prompt|description|version|rewrite)\b[^\n:.]*(?::|\n)\s*",
+        r"^(?:the )?(?:(?:rewritten|extended|expanded|improved|enhanced|final|revised|finished|video|user['’]s)\s+)*"
+        r"(?:prompt|description|caption|answer|output)\s*[:：]\s*",
+        r"^(?:好的|当然|没问题)[，。！,.!]*\s*(?=[以下这]|\n)",
+        r"^(?:以下|下面)(?:就?是|为)[^\n：:。]{0,40}[：:]\s*",
+        r"^这(?:就?是|为)[^\n：:。]{0,40}(?:提示词|描述|文案|版本)[^\n：:。]{0,10}[：:]\s*",
+        r"^(?:(?:改写|扩写|优化|润色|完善|最终)(?:后的?|的)?)?(?:视频)?(?:提示词|描述|文案)\s*[：:]\s*",
+    )
+)
+_LABEL = re.compile(
+    r"^(?:(?:main )?(?:action|movement|motion|gesture|appearance|subject|background|environment|setting|camera|light|"
+    r"lighting|colou?r|source|footage)s?(?:\s*(?:and|&|/|,)\s*[a-z ]{1,20}|\s+(?:angle|movement|type|details)s?)*"
+    r"|(?:主体|动作|运动|外观|外貌|背景|环境|镜头|景别|光线|光影|色彩|氛围|来源)[与和、]?\S{0,4}?)\s*[:：]\s*",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(
+    r"^(?:\(?(?:please )?note\b|let me know|i hope|feel free|if you(?:['’]d| would| want| need)|"
+    r"this (?:description|prompt|version)\b|word count|（?注[：:意]|备注|希望|如果您|如需|以上)",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"^(?:i['’]?m (?:sorry|unable|not able)|i am (?:sorry|unable|not able)|i (?:can['’]?t|cannot|can not|won['’]t)\b|"
+    r"sorry\b|(?:unfortunately, )?as an? (?:ai|language model)(?: \w+){0,2},|"
+    r"我(?:无法|不能|没有办法)|很?抱歉|对不起|作为(?:一个|一名)?(?:AI|人工智能|语言模型))",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"\S.*?(?:[.!?…]+[\"'”’)]*(?=\s|$)|[。！？…]+[”’」』）\"]*|$)")
+_PAIRS = {'"': '"', "“": "”", "「": "」", "『": "』", "'": "'", "‘": "’"}
+_ECHO = {ENGLISH: 40, CHINESE: 14}  # characters of one sentence of the rules that no description has by chance
+_REMEDY = "try another --seed, a larger --prompt_model, or --use_prompt_extend plain"
+
+
+class PromptError(VaceError):
+    """The language model did not answer, or not with a description."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a writer said. is_cut: it was stopped at the number of tokens allowed."""
+
+    text: str
+    is_cut: bool = False
+
+
+class Writer(Protocol):
+    """A language model that follows instructions."""
+
+    def write(self, messages: Sequence[Mapping[str, str]], *, seed: int, max_tokens: int) -> Answer:
+        """The answer to chat `messages` ({"role", "content"}). Raises VaceError."""
+
+    def describe(self) -> dict[str, Any]:
+        """Who it is, for the manifest: no key, no directory."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be rewritten and what is known of the job; the latter as `system.complete` takes it."""
+
+    prompt: str
+    mode: str
+    seed: int
+    task: str | None = None
+    refs: int | Sequence[str] = 0
+    has_video: bool = False
+    has_mask: bool = False
+    seconds: float | None = None
+
+    @property
+    def system(self) -> str:
+        """The key of SYSTEM that the mode means, whoever answers."""
+        return self.mode.removesuffix(BY_API)
+
+    def messages(self) -> list[dict[str, str]]:
+        job = {"task": self.task, "refs": self.refs, "has_video": self.has_video, "has_mask": self.has_mask}
+        system = complete(self.system, seconds=self.seconds, **job)
+        return [
+            {"role": "system", "content": system},
+            {"role": "user", "content": SYSTEM[self.system].lead + self.prompt.strip()},
+        ]
+
+
+@dataclass(frozen=True)
+class Extended:
+    """A prompt before and after. writer: `Writer.describe`, {} for plain. fallback: why `after` is `before` still."""
+
+    before: str
+    after: str
+    mode: str
+    seed: int
+    writer: Mapping[str, Any] = field(default_factory=dict)
+    fallback: str | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """As the manifest has it."""
+        record = {"before": self.before, "after": self.after, "mode": self.mode, "seed": self.seed}
+        record |= {"writer": dict(self.writer)} if self.writer else {}
+        return record | ({"fallback": self.fallback} if self.fallback else {})
+
+    def as_json(self) -> dict[str, Any]:
+        """As `vace prompt` prints it: the record with the text after as "prompt"."""
+        record = self.as_record()
+        return {"prompt": record.pop("after"), **record}
+
+
+def language_of(text: str) -> str:
+    """'zh' or 'en', the two languages Wan's prompts are written in.
+
+    Chinese where there are at least as many Han characters as words in other letters. What stands in quotation marks
+    is not counted (a sign's words say nothing of the speaker's) unless nothing else is there.
+    """
+    for part in (_QUOTED.sub(" ", text), text):
+        han = len(_HAN.findall(part))
+        words = len(_WORD.findall(_HAN.sub(" ", part)))
+        if han or words:
+            return CHINESE if han >= words else ENGLISH
+    return ENGLISH
+
+
+def resolve_mode(value: str | bool | None, base: str, prompt: str) -> str:
+    """The mode of MODES meant by --use_prompt_extend.
+
+    True or 'auto' (the bare flag): ltx_en for ltx, wan_zh or wan_en by the prompt's language for wan. None, False:
+    plain. Raises InputError for an unknown value, and for a mode of the other base with those that fit.
+    """
+    base = {"lxt": "ltx"}.get(base, base)
+    if base not in BASES:
+        raise InputError(f"--base {base}: no base model of that name; {nearest(base, BASES)}")
+    if value is None or value is False or value == PLAIN:
+        return PLAIN
+    if value is True or value == AUTO:
+        return f"wan_{language_of(prompt)}" if base == "wan" else "ltx_en"
+    if value not in MODES:
+        raise InputError(f"--use_prompt_extend {value}: unknown; {nearest(str(value), (*MODES, AUTO))}")
+    fitting = [mode for mode in MODES if mode.startswith(base)]
+    if value not in fitting:
+        known = ", ".join((*fitting, PLAIN))
+        raise InputError(f"--use_prompt_extend {value}: not for --base {base}; give one of {known}, or the bare flag")
+    return str(value)
+
+
+def extend(request: Request, writer: Writer) -> Extended:
+    """`request`'s prompt as `writer` rewrites it, cleaned and cut to what the base model's text encoder takes.
+
+    Raises PromptError for an answer that is empty, a refusal, in the wrong language or the rules said back; and what
+    the writer raises.
+    """
+    system = SYSTEM[request.system]
+    answer = writer.write(request.messages(), seed=request.seed, max_tokens=system.max_tokens)
+    text = clean(answer, request.system)
+    fault = _fault(text, request.system)
+    if fault:
+        raise PromptError(f"--use_prompt_extend {request.mode}: the language model {fault}; {_REMEDY}")
+    lost = [words for words in _quotations(request.prompt) if words not in text]
+    if lost:
+        log.warning("the extended prompt has lost the words in quotation marks: %s", ", ".join(lost))
+    return Extended(request.prompt, text, request.mode, request.seed, writer.describe())
+
+
+def clean(answer: Answer, name: str) -> str:
+    """The description in `answer` as one line: no thoughts, markdown, remarks around it; at most `limit` long.
+
+    name: a key of SYSTEM.
+    """
+    text = _THOUGHT.sub("", answer.text)
+    text = text.rpartition("</think>")[2].partition("<think>")[0]  # a template may open or leave the thought itself
+    lines = [line for line in text.strip().splitlines() if not _SKIPPED.match(line)]
+    text = "\n".join(_MARKS.sub("", line) for line in lines).strip()
+    for pattern, kept in _EMPHASIS:
+        text = pattern.sub(kept, text)
+    lines = [line.strip() for line in _without_openings(text).splitlines() if line.strip()]
+    remark = next((at for at, line in enumerate(lines) if at and _REMARK.match(line)), None)
+    text = _without_openings(_unquoted("\n".join(lines[:remark])))  # an opening may stand within the quotation marks
+    lines = [_LABEL.sub("", line) for line in text.splitlines()]
+    return _cut(_joined([line for line in lines if line]), SYSTEM[name].language, SYSTEM[name].limit, answer)
+
+
+def _without_openings(text: str) -> str:
+    before = None
+    while text != before:
+        before = text
+        for pattern in _OPENINGS:
+            text = pattern.sub("", text.strip(), count=1)
+    return text
+
+
+def _unquoted(text: str) -> str:
+    """Without one pair of quotation marks around the whole; those of words at its start and end stay."""
+    close, inner = _PAIRS.get(text[:1]), text[1:-1]
+    if not inner or close != text[-1]:
+        return text
+    first = re.search(f"[{text[0]}{close}]", inner)
+    if first is None:
+        return inner.strip()
+    before = inner[: first.start()]
+    opens = first[0] != close if close != text[0] else not before or before[-1].isspace()
+    return inner.strip() if opens else text
+
+
+def _joined(lines: Sequence[str]) -> str:
+    """Lines as one paragraph; where a list had no full stops, they are put in."""
+    text = ""
+    for line in lines:
+        if text and not re.search(r"[.!?,;:…。！？，；：、”\"’」)）—-]$", text) and not line[0].islower():
+            text += "。" if _HAN.match(text[-1]) else "."
+        between = "" if text and _is_wide(text[-1]) and _is_wide(line[0]) else " "
+        text = f"{text}{between}{line}"
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _is_wide(character: str) -> bool:
+    return bool(_HAN.match(character)) or character in "。！？，；：、…“”「」『』（）《》"
+
+
+def _length(text: str, language: str) -> int:
+    return len(re.sub(r"\s", "", text)) if language == CHINESE else len(text.split())
+
+
+def _cut(text: str, language: str, limit: int, answer: Answer) -> str:
+    """As many whole sentences as fit; of a first one that is too long, as many whole clauses or words."""
+    ends = [match.end() for match in _SENTENCE.finditer(text)]
+    is_whole = not ends or not re.search(r"[^.!?…。！？”’\"')」』）]$", text)
+    if answer.is_cut and not is_whole and len(ends) > 1:
+        ends.pop()
+    fitting = [end for end in ends if _length(text[:end], language) <= limit]
+    if fitting:
+        return text[: fitting[-1]].strip()
+    stop = "。" if language == CHINESE else "."
+    for pattern, least in ((r"[,;，；、]", limit / 2), (r"\s", 1), (r"(?<=\S)", 1)):
+        places = [match.start() for match in re.finditer(pattern, text)]
+        kept = [text[:at] for at in places if least <= _length(text[:at], language) <= limit]
+        if kept:
+            return kept[-1].strip() + stop
+    return ""
+
+
+def _fault(text: str, name: str) -> str | None:
+    """What keeps `text` from being a prompt, as a predicate; None where nothing does."""
+    system = SYSTEM[name]
+    if not _WORD.search(text):
+        return "gave no description"
+    if _REFUSAL.match(text):
+        return f"refused ('{text[:80]}')"
+    rules = [part.strip() for part in re.split(r"(?<=[.。;；])\s*|\n", system.text)]
+    if any(len(rule) >= _ECHO[system.language] and rule.casefold() in text.casefold() for rule in rules):
+        return "said its rules back instead of a description"
+    if language_of(text) != system.language:
+        wanted = "Chinese" if system.language == CHINESE else "English"
+        return f"did not answer in {wanted} ('{text[:60]}')"
+    return None
+
+
+def _quotations(text: str) -> list[str]:
+    return [next(group for group in match.groups() if group) for match in _QUOTED.finditer(text)]

@@ -178,7 +178,8 @@ def write_weights(path: Path, rng: np.random.Generator) -> None:
     tensors["vae.per_channel_statistics.mean-of-means"][:] = 0
     tensors["vae.per_channel_statistics.std-of-means"][:] = 1
     config = {"transformer": TRANSFORMER, "vae": VAE, "scheduler": SCHEDULER}
-    save_file(tensors, path, metadata={"format": "pt", "config": json.dumps(config)})
+    # One entry and no more: safetensors writes several in another order each time.
+    save_file(tensors, path, metadata={"config": json.dumps(config)})
 
 
 def _smoothed(name: str, tensor: np.ndarray) -> np.ndarray:

@@ -130,3 +130,22 @@ FIXES |= {
         lambda boxes, given, names: [names[np.flatnonzero((given == np.float32(box)).all(axis=1))[0]] for box in boxes],
     ),
 }
+
+FIXES |= {
+    "smallest_reference": (
+        "a reference's side below 32 pixels rounds to nothing in the original, which then fails; ours becomes 32",
+        lambda side: max(32, side),
+    ),
+    "single_step": (
+        "stretched, the original's only step is not a number; ours goes from 1 to 0",
+        np.ones_like,
+    ),
+    "negative_as_list": (
+        "the original hands the negative prompt over as a list, and cleans how a list is written; ours is the text",
+        lambda text: str([text]),
+    ),
+    "ltx_residual_skip": (
+        "the original's residual skip never takes effect, so its rows are as if nothing were skipped; ours skips",
+        lambda row: row._replace(skips=frozenset()),
+    ),
+}

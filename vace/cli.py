@@ -49,14 +49,12 @@ def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
     options: dict = {"dest": flag.name, "default": argparse.SUPPRESS, "help": flag.help.replace("%", "%%")}
     if flag.kind == "bool":
         options |= {"nargs": "?", "const": True, "type": _truth, "metavar": "True|False"}
-    elif flag.kind == "optional":
-        options |= {"nargs": "?", "const": "auto", "metavar": "MODE"}
     elif flag.kind == "list":
         options |= {"action": "append", "metavar": "A[,B]"}
     elif flag.kind == "phrases":
         options |= {"action": "append", "metavar": "TEXT"}
     elif isinstance(flag.kind, tuple):
-        options |= {"choices": flag.kind}
+        options |= {"choices": flag.kind} | ({"nargs": "?", "const": flag.bare} if flag.bare else {})
     else:
         options |= {"type": {"text": str, "int": int, "float": float}[flag.kind], "metavar": flag.kind.upper()}
     parser.add_argument(*names, **options)
@@ -90,7 +88,9 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--json", action="store_true", help="as JSON")
     if command == "bench":
         parser.add_argument("what", choices=("media", "annotators", "wan", "ltx"))
-        parser.add_argument("--ckpt_dir", default="tiny", help="checkpoint for bench wan (tiny)")
+        parser.add_argument("--ckpt_dir", help="checkpoint for bench wan (tiny) and ltx (random weights)")
+        parser.add_argument("--random_weights", default="mid", help="bench ltx without a checkpoint: full or mid (mid)")
+        parser.add_argument("--device", default="auto", help="for bench ltx: auto, cpu, cuda or cuda:N")
         parser.add_argument("--frames", type=int, help="frames of the clip (media 300, annotators 81), or of the video")
         parser.add_argument("--long_frames", type=int, default=3000, help="frames of the long clip of bench media")
         parser.add_argument("--out", help="folder for the .json and .md (printed only when absent)")
@@ -102,15 +102,18 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
     `--seed -1` and `--prompt '--a-b'` become `--flag=value`: argparse would take such values for flags.
     """
     kinds = {name: flag.kind for flag in FLAGS for name in (flag.name, *flag.others)}
-    kinds |= dict.fromkeys(("ckpt_dir", "frames", "long_frames", "out"), "text")
+    kinds |= dict.fromkeys(("ckpt_dir", "frames", "long_frames", "out", "random_weights"), "text")
+    bare = {flag.name: flag for flag in FLAGS if flag.bare}
     result: list[str] = []
     waiting = False  # whether the last flag still wants its value
-    for argument in arguments:
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, equals, value = argument.removeprefix("--").partition("=")
         name = name.replace("-", "_")
         if argument.startswith("--") and name in kinds and not (waiting and " " in argument):
+            if name in bare and not equals and following not in bare[name].kind:
+                equals, value = "=", bare[name].bare  # what follows is no value of its, such as the prompt itself
             result.append(f"--{name}{equals}{value}")
-            waiting = not equals and kinds[name] not in ("bool", "optional")
+            waiting = not equals and kinds[name] != "bool"
         elif waiting and argument.startswith("-"):
             result[-1] += "=" + argument
             waiting = False

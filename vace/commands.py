@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from vace.errors import InputError
-from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest
+from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest, split_list
 
 log = logging.getLogger("vace")
 
@@ -102,6 +102,16 @@ def pipeline(**given) -> dict:
     return verb(**_from_manifest("pipeline", given)).as_json()
 
 
+def prompt(text: str, progress: bool = True, **given) -> dict:
+    from vace.bases import find_base
+    from vace.prompts.verb import prompt as verb
+
+    given["base"] = find_base(given.get("base", "wan")).name
+    refs = split_list(given.pop("src_ref_images", None), files=True)
+    has = {f"has_{kind}": given.pop(f"src_{kind}", None) is not None for kind in ("video", "mask")}
+    return verb(text, refs=len(refs), **has, **given).as_json()
+
+
 def tasks(name: str | None = None, json: bool = False, **_) -> str | list:
     from vace.listing import explain_task, list_tasks
     from vace.tasks import TASKS
@@ -156,10 +166,14 @@ def bench(what: str, out: str | None = None, frames: int | None = None, progress
         from vace.bench import annotators as module
 
         result = module.run(frames=frames)
+    elif what == "ltx":
+        from vace.bench import ltx as module
+
+        result = module.run(given["ckpt_dir"], given["random_weights"], frames=frames, device=given["device"])
     else:
         from vace.bench import wan as module
 
-        result = module.run(ckpt=given["ckpt_dir"])
+        result = module.run(ckpt=given["ckpt_dir"] or "tiny")
     text = module.render(result)
     if out is not None:
         folder = Path(out)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vace.prompts.modes import AUTO, MODES
+
 
 @dataclass(frozen=True)
 class Flag:
     """One flag.
 
     kind: "text", "list" (commas or repeats), "phrases" (repeats only), "int", "float", "bool" (bare, or True/False) or
-    a tuple of choices.
+    a tuple of choices. bare: what the flag means without a value.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Flag:
     help: str
     commands: tuple[str, ...]
     others: tuple[str, ...] = ()
+    bare: str | None = None
 
 
 PREPARE, WAN, LTX, PIPELINE = "preprocess", "wan", "ltx", "pipeline"
@@ -37,7 +40,7 @@ AUGMENT_MODES = ("original", "original_expand", "hull", "hull_expand", "bbox", "
 
 FLAGS = (
     # materials
-    Flag("task", "text", "what to make of the materials; `vace tasks` lists them", _TAKE),
+    Flag("task", "text", "what to make of the materials; `vace tasks` lists them", (*_TAKE, PROMPT)),
     Flag("mode", "text", "the variant of the task; in compositions 'video mode,image mode'", _TAKE),
     Flag("video", "list", "video files, GIFs or folders of pictures, separated by commas", _TAKE),
     Flag("image", "list", "picture files, separated by commas", _TAKE),
@@ -72,9 +75,9 @@ FLAGS = (
          _ALL),
     # generation
     Flag("base", "text", "the base model: wan or ltx (wan)", (PIPELINE, PROMPT)),
-    Flag("src_video", "list", "the prepared video (composition: two)", _ALL),
-    Flag("src_mask", "list", "the prepared mask (composition: two)", _ALL),
-    Flag("src_ref_images", "list", "reference pictures, separated by commas", _MAKE),
+    Flag("src_video", "list", "the prepared video (composition: two)", (*_ALL, PROMPT)),
+    Flag("src_mask", "list", "the prepared mask (composition: two)", (*_ALL, PROMPT)),
+    Flag("src_ref_images", "list", "reference pictures, separated by commas", _EXTEND),
     Flag("prompt", "text", "what the video shows, described (not an instruction)", _MAKE),
     Flag("negative_prompt", "text", "what it shall not look like (the model's own; '' for none)", _MAKE),
     Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, LTX's .safetensors or its folder, hub"
@@ -82,7 +85,7 @@ FLAGS = (
     Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, vace-ltx-0.9, tiny", _MAKE),
     Flag("text_encoder_path", "text", "folder with text_encoder/ and tokenizer/ (the checkpoint's own)", _LTX),
     Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
-    Flag("no_download", "bool", "never fetch weights", _ALL),
+    Flag("no_download", "bool", "never fetch weights", (*_ALL, PROMPT)),
     Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it (wan 480p, ltx 768x512)", _ALL),
     Flag("height", "int", "of the result, instead of --size (512)", _LTX),
     Flag("width", "int", "likewise (768)", _LTX),
@@ -101,7 +104,8 @@ FLAGS = (
     Flag("sampler", "text", "unipc or dpm++", _WAN, ("sample_solver",)),
     Flag("stg_scale", "float", "spatio-temporal guidance: how far from what skipped layers give; 0 = off, faster (1)",
          _LTX),
-    Flag("stg_rescale", "float", "how far its result is brought back to the usual contrast, 0 to 1; exactly 1 = off, as in the original (0.7)",
+    Flag("stg_rescale", "float", "how far its result is brought back to the usual contrast; exactly 1 = off, as in the"
+         " original (0.7)",
          _LTX),
     Flag("stg_mode", ("stg_a", "stg_r"), "what is skipped: the attention (stg_a), or the whole layer (stg_r)", _LTX),
     Flag("stg_skip_layers", "list", "which layers, counted from 0 (19)", _LTX),
@@ -114,12 +118,20 @@ FLAGS = (
          ("base_seed",)),
     Flag("num_videos", "int", "videos to make, with seeds s, s+1, ...", _MAKE, ("num_images_per_prompt",)),
     Flag("noise_device", "text", "where the noise is drawn: cpu gives the same on every machine", _MAKE),
-    Flag("device", "text", "auto, cpu, cuda or cuda:N", _ALL),
+    Flag("device", "text", "auto, cpu, cuda or cuda:N", (*_ALL, PROMPT)),
     Flag("precision", ("bfloat16", "mixed_precision"), "--dtype bfloat16 or float32, as the original spells it", _LTX),
-    Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU", _MAKE),
+    Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU", _EXTEND),
     Flag("offload_model", "bool", "keep on the device only the part at work", _MAKE, ("offload_to_cpu",)),
     Flag("t5_cpu", "bool", "run the text encoder on the CPU", _MAKE),
-    Flag("use_prompt_extend", ("plain",), "plain: the prompt as it is", _MAKE),
+    Flag("use_prompt_extend", (AUTO, *MODES), "have a language model write the prompt out; the bare flag: as fits base"
+         " and language; plain: as it is; *_ds: by DashScope", _EXTEND, bare=AUTO),
+    Flag("prompt_model", "text", "folder or hub id of the language model (Qwen/Qwen2.5-3B-Instruct on a GPU, else"
+         " 1.5B)", _EXTEND),
+    Flag("prompt_api", "text", "an OpenAI-compatible API instead, https://HOST/v1; its key from VACE_PROMPT_API_KEY or"
+         " OPENAI_API_KEY", _EXTEND),
+    Flag("prompt_api_model", "text", "the model to ask there (*_ds: qwen-plus)", _EXTEND),
+    Flag("prompt_api_timeout", "float", "seconds it may take, each of three tries (60)", _EXTEND),
+    Flag("prompt_fallback", "bool", "go on with the prompt as it is when it cannot be written out", _EXTEND),
     Flag("ulysses_size", "int", "parts of one video on several devices: 1, until that is built", _WAN),
     Flag("ring_size", "int", "likewise", _WAN),
     Flag("dit_fsdp", "bool", "spread the transformer over devices: off, until that is built", _WAN),
@@ -131,8 +143,8 @@ FLAGS = (
     # runs
     Flag("from", "text", "repeat the run of this manifest.json; further flags change it", _ALL),
     Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
-    Flag("quiet", "bool", "no progress, no log", _ALL),
-    Flag("verbose", "bool", "more log; a traceback with every error", _ALL),
+    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT)),
+    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT)),
 )  # fmt: skip
 
 

@@ -98,7 +98,10 @@ def generate(
     try:
         shape = plan_shape(sources, job.settings)
         inputs = input_records(sources.files)
-        job = with_extended_prompt(job, None, len(sources.refs), sources.video is not None)
+        job = with_extended_prompt(
+            job, sources.hints.get("task"), len(sources.refs), sources.video is not None, sources.mask is not None,
+            shape.count / shape.fps,
+        )  # fmt: skip
         done = finished(Path(save_dir), _key(job, inputs)) if resume and save_dir else None
         if done is not None and _is_named(done, save_file):
             log.info("already made in %s", save_dir)

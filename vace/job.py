@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import logging
+from dataclasses import dataclass, replace
 
 from vace.bases import Base, find_base
 from vace.errors import CheckpointError, InputError
 from vace.settings import Settings, resolve_settings
 
+log = logging.getLogger("vace")
+
 # What says which model serves; each command takes those it has flags for.
 MODEL_FLAGS = ("ckpt_dir", "model_name", "config", "text_encoder_path", "no_download")
 # What says how the prompt is extended; the text that came of it takes their place in the manifest.
-PROMPT_FLAGS = ("use_prompt_extend", "prompt_model", "prompt_api", "prompt_api_model", "prompt_fallback")
+PROMPT_FLAGS = ("use_prompt_extend", "prompt_model", "prompt_api", "prompt_api_model", "prompt_api_timeout",
+                "prompt_fallback")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Job:
     settings: Settings
     given: dict
     checked: tuple
-    extension: dict | None = field(default=None)
+    extension: dict | None = None
 
     @property
     def base(self) -> Base:
@@ -47,7 +51,7 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
     """
     kind = find_base(base)
     resolve_settings(prompt, given, {}, kind)  # a wrong flag is told before weights are looked for or fetched
-    _extend(prompt, kind, given, check=True)
+    _check_prompt(prompt, kind, given)
     from vace.models.checkpoints import find_checkpoint
 
     checkpoint = find_checkpoint(
@@ -69,31 +73,39 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
     return Job(checkpoint, settings, given, checked)
 
 
-def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool) -> Job:
+def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool, has_mask: bool, seconds: float) -> Job:
     """`job` with its prompt extended, where that was asked for and is not done yet.
 
-    task, refs, has_video: what the job is led by, for the one who writes. Raises what the writer raises, unless
-    `--prompt_fallback` lets the prompt stand as it is.
+    task, refs, has_video, has_mask, seconds: what the video will be led by, for the one who writes. Raises what the
+    writer raises, unless `--prompt_fallback` lets the prompt stand as it is.
     """
-    if job.extension is not None:
+    if job.extension is not None or job.given.get("use_prompt_extend") is None:
         return job
+    from vace.prompts.modes import PLAIN
+    from vace.prompts.verb import prompt
+
     settings = job.settings
-    told = {"task": task, "refs": refs, "has_video": has_video, "seconds": settings.frame_num / settings.fps}
-    extended = _extend(settings.prompt, job.base, job.given, **told, seed=settings.seed, device=settings.device)
-    if extended is None:
+    extended = prompt(
+        settings.prompt, base=job.base.name, task=task, refs=refs, has_video=has_video, has_mask=has_mask,
+        seconds=seconds, seed=settings.seed, device=settings.device, dtype=settings.dtype,
+        no_download=bool(job.given.get("no_download")), **_asked(job.given),
+    )  # fmt: skip
+    if extended.mode == PLAIN:
         return job
+    log.info("prompt, %s: %s", extended.mode, extended.after)
     return replace(job, settings=replace(settings, prompt=extended.after), extension=extended.as_record())
 
 
-def _extend(prompt: str, base: Base, given: dict, *, check: bool = False, **told):
-    """What `vace.prompts.verb` makes of the prompt, None where nothing was asked for; check: only look at the flags."""
-    asked = {name: given[name] for name in PROMPT_FLAGS if given.get(name) is not None}
-    if not asked:
-        return None
-    from vace.prompts import verb
+def _check_prompt(prompt: str, base: Base, given: dict) -> None:
+    """Raise for flags of the extension that are wrong, before anything is looked for."""
+    if not _asked(given):
+        return
+    from vace.prompts.verb import check
 
-    if check:
-        verb.check(prompt, base=base.name, **asked)
-        return None
-    extended = verb.prompt(prompt, base=base.name, no_download=bool(given.get("no_download")), **asked, **told)
-    return None if extended.mode == "plain" else extended
+    flags = {"use_prompt_extend": None} | _asked(given)
+    flags.pop("prompt_fallback", None)
+    check(prompt, base=base.name, **flags)
+
+
+def _asked(given: dict) -> dict:
+    return {name: given[name] for name in PROMPT_FLAGS if given.get(name) is not None}

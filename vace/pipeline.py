@@ -125,7 +125,7 @@ def pipeline(
         if row.annotator:
             before = stack.enter_context(OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / row.name))
         _check_second_stage(out, job.settings, given, resume)
-        job = with_extended_prompt(job, task, *_led_by(row, given))
+        job = with_extended_prompt(job, task, **_led_by(row, job.settings, given))
         given = {name: value for name, value in given.items() if name not in (*PROMPT_FLAGS, *TRANSLATED)}
         parameters = full_paths(given | job.parameters()) | {"task": task}
         parameters["save_dir"] = str(out.path.resolve())
@@ -148,11 +148,12 @@ def _check_second_stage(out: OutputFolder, settings: Settings, given: dict, resu
     open_sources(None, None, given.get("src_ref_images")).close()
 
 
-def _led_by(row: Task, given: dict) -> tuple[int, bool]:
-    """How many reference pictures there will be at most, and whether a video leads, as far as the flags tell."""
+def _led_by(row: Task, settings: Settings, given: dict) -> dict:
+    """What the video will be led by, as far as the flags tell before anything is prepared."""
     pictures = len(split_list(given.get("image"), files=True)) if "src_ref_images" in row.outputs else 0
     extra = len(split_list(given.get("src_ref_images"), files=True))
-    return pictures + extra, "src_video" in row.outputs or given.get("src_video") is not None
+    has = {f"has_{kind}": f"src_{kind}" in row.outputs for kind in ("video", "mask")}
+    return {"refs": pictures + extra, "seconds": settings.frame_num / settings.fps, **has}
 
 
 def resumed(folder: Path) -> dict:

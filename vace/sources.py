@@ -18,6 +18,8 @@ from vace.settings import Settings
 
 log = logging.getLogger("vace")
 
+HINTS = ("time", "under_mask", "filler", "networks")
+
 
 @dataclass
 class Sources:
@@ -92,7 +94,7 @@ def open_sources(src_video, src_mask, src_ref_images, allow_truncated: bool = Fa
 
 
 def read_hints(video: Path) -> dict:
-    """time, under_mask, filler, networks from the manifest beside a prepared video, if it is that very file, or {}."""
+    """What the manifest beside a prepared video says of it, if it is that very file: HINTS and its task; else {}."""
     from vace.media.manifest import read_json, sha256_file
 
     path = video.parent / "manifest.json"
@@ -111,7 +113,8 @@ def read_hints(video: Path) -> dict:
             if record.get("sha256") != sha256_file(video):
                 log.warning("%s is not the file its manifest describes any more: taken as raw footage", video)
                 return {}
-            return {key: manifest[key] for key in ("time", "under_mask", "filler", "networks") if key in manifest}
+            hints = {key: manifest[key] for key in HINTS if key in manifest}
+            return hints | {"task": (manifest.get("parameters") or {}).get("task")}
     return {}
 
 

@@ -6,10 +6,11 @@ and needs no torch. Pickled `.pth` files are read with `weights_only=True` only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ Shape = tuple[int, ...]
 PICKLED = (".pth", ".pt", ".bin")
 WRAPPERS = ("state_dict", "model")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
+_SAMPLE = 1 << 20  # bytes of each end of a file
 _POINTER = b"version https://git-lfs"
 
 
@@ -48,6 +50,22 @@ class WeightFiles:
     def close(self) -> None:
         """Lets go of the files; tensors already read stay."""
         self._readers.clear()
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """16 hex digits that tell models apart: sha256 over name, size, and both ends of each file.
+
+    A sample, because reading gigabytes through would take longer than what it is for.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as source:
+            digest.update(source.read(_SAMPLE))
+            source.seek(max(0, size - _SAMPLE))
+            digest.update(source.read(_SAMPLE))
+    return digest.hexdigest()[:16]
 
 
 def open_weights(files: tuple[Path, ...]) -> WeightFiles:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from goldens_io import annotator_document, annotator_pack, equal_within, goldens_dir, model_document, model_tensors
+from goldens_io import annotator_pack, equal_within, goldens_dir, model_document, model_tensors
+from parity_fixes import FIXES
 from PIL import Image
 
 from vace.conditioning.frames import constant_timestamps, uniform_fps, uniform_ids
@@ -16,15 +17,9 @@ from vace.errors import InputError
 from vace.media.image import read_image
 
 SIZE = Size(768, 512, 4992)
+
+
 # Where we fix the original, its golden is read through one of these.
-FIXES = {
-    "smallest_reference": (
-        "a reference's side below 32 pixels rounds to nothing in the original, which then fails; ours becomes 32",
-        lambda side: max(32, side),
-    ),
-}
-
-
 def fixed_side(side: int) -> int:
     return FIXES["smallest_reference"][1](side)
 
@@ -32,6 +27,12 @@ def fixed_side(side: int) -> int:
 def as_tensor(image: np.ndarray) -> torch.Tensor:
     """An image of the canvas's size, as the shared letterbox leaves it."""
     return letterbox(image, image.shape[1], image.shape[0])
+
+
+def other_goldens() -> dict[str, dict]:
+    """Cases of the same loader among the annotators' goldens, which not every set has."""
+    has_them = (goldens_dir() / "annotators" / "image_processor.npz").exists()
+    return annotator_pack("image_processor") if has_them else {}
 
 
 @pytest.mark.parity
@@ -42,6 +43,11 @@ def test_reference_images_equal_the_original():
             found = as_tensor(crop_reference(tensors[f"{name}_u8"].numpy()))
             assert equal_within("LTX reference images", found, tensors[f"{name}_out"], 1e-6), name
             compared += 1
+    for name, case in other_goldens().items():
+        image = case.get("inputs", {}).get("image")
+        if image is not None and image.ndim == 3 and 0 not in case["output"]["size"]:
+            found = as_tensor(crop_reference(image, case["params"]["seq_len"]))
+            assert equal_within("LTX reference images", found, case["output"]["tensor"], 1e-6), name
     assert compared > 0
 
 
@@ -49,7 +55,7 @@ def test_reference_images_equal_the_original():
 def test_transparent_references_equal_the_original(tmp_path):
     tensors, compared = model_tensors("ltx", "preprocess"), 0
     for name in [name.removesuffix("_u8") for name in tensors if name.startswith("rgba") and name.endswith("_u8")]:
-        Image.fromarray(tensors[f"{name}_u8"].numpy(), "RGBA").save(tmp_path / "image.png")
+        Image.fromarray(tensors[f"{name}_u8"].numpy()).save(tmp_path / "image.png")
         found = as_tensor(crop_reference(read_image(tmp_path / "image.png")))
         assert equal_within("LTX reference images", found, tensors[f"{name}_out"], 1e-6), name
         compared += 1
@@ -59,29 +65,14 @@ def test_transparent_references_equal_the_original(tmp_path):
 @pytest.mark.parity
 def test_sizes_of_references_equal_the_original():
     document = model_document("ltx", "preprocess")
-    for height, width, expected in document["image_target_sizes"]:
-        found = reference_size(width, height)[::-1]
-        assert equal_within("LTX sizes of references", found, [fixed_side(side) for side in expected]), (width, height)
-    for height, width, *expected in document["image_sizes_in_out"]:
-        found = reference_size(width, height)[::-1]
-        assert equal_within("LTX sizes of references", found, [fixed_side(side) for side in expected]), (width, height)
-    assert document["image_target_sizes"] and document["image_sizes_in_out"]
-
-
-@pytest.mark.parity
-def test_the_loader_s_other_goldens():
-    """More of the same loader lies with the annotators' goldens in some sets; a set without them has its part above."""
-    if not (goldens_dir() / "annotators" / "image_processor.npz").exists():
-        return
-    for name, case in annotator_pack("image_processor").items():
-        inputs = case.get("inputs", {})
-        if "image" in inputs and inputs["image"].ndim == 3 and 0 not in case["output"]["size"]:
-            found = as_tensor(crop_reference(inputs["image"], case["params"]["seq_len"]))
-            assert equal_within("LTX reference images", found, case["output"]["tensor"], 1e-6), name
-        for height, width, cells, *expected in case.get("rows", ()):
-            found = reference_size(width, height, cells)[::-1]
-            assert equal_within("LTX sizes of references", found, [fixed_side(side) for side in expected]), name
-    assert annotator_document("image_processor")["cases"]
+    rows = [(height, width, 384, *sides) for height, width, sides in document["image_target_sizes"]]
+    rows += [(height, width, 384, *sides) for height, width, *sides in document["image_sizes_in_out"]]
+    rows += [row for case in other_goldens().values() for row in case.get("rows", ())]
+    for height, width, cells, *expected in rows:
+        found = reference_size(width, height, cells)[::-1]
+        expected = [fixed_side(side) for side in expected]
+        assert equal_within("LTX sizes of references", found, expected), (width, height, cells)
+    assert rows
 
 
 @pytest.mark.parity

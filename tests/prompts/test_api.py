@@ -9,9 +9,9 @@ import logging
 import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from prompt_server import GOOD, Answers, said, served
 
 from vace.errors import InputError
 from vace.prompts import api
@@ -20,34 +20,8 @@ from vace.prompts.extend import Answer, PromptError
 from vace.prompts.verb import prompt
 
 KEY = "sk-a-very-secret-key-123"
-GOOD = "A gray cat leaps over a low fence."
 MESSAGES = [{"role": "system", "content": "rules"}, {"role": "user", "content": "a cat"}]
 FLAGS = {"prompt_api_model": "tiny-chat"}
-
-
-def said(content, **choice):
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": content}, **choice}]}).encode()
-
-
-class Answers(BaseHTTPRequestHandler):
-    """server.answers: (status, headers, body) in turn, the last one for ever; a callable body is called first."""
-
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append((self.path, dict(self.headers), json.loads(body)))
-        status, headers, data = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
-        if callable(data):
-            data = data()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        with contextlib.suppress(OSError):  # whoever asked may be gone
-            self.wfile.write(data)
 
 
 @pytest.fixture
@@ -55,13 +29,8 @@ def server(monkeypatch):
     for name in (api.OWN_KEY, api.OPENAI_KEY, *api.DASH_KEYS, "DASH_API_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # not for this machine
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    httpd.asked, httpd.answers = [], [(200, {}, said(GOOD))]
-    httpd.url = f"http://127.0.0.1:{httpd.server_port}/v1"
-    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
-    yield httpd
-    httpd.shutdown()
-    httpd.server_close()
+    with served() as httpd:
+        yield httpd
 
 
 @pytest.fixture

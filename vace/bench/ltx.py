@@ -62,6 +62,7 @@ RANDOM_MODELS: Mapping[str, dict[str, Any]] = {
 
 
 def run(
+    ckpt: str | None = None,
     random_weights: str = "mid",
     *,
     size: tuple[int, int] | None = None,
@@ -72,27 +73,41 @@ def run(
     dtype: str = "auto",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Times a guidance step of a model of random weights; see `run_model` for what comes back.
+    """Times a guidance step; see `run_model` for what comes back.
 
-    random_weights: 'full' or 'mid', which also give size (width, height) and frames where these are None.
+    ckpt: what `--ckpt_dir` takes; without one, a model of random weights serves, 'full' or 'mid'. Both also give size
+    (width, height) and frames where these are None. Raises InputError for another name of random weights, and what
+    finding and reading a checkpoint raises.
     """
     from vace.devices import pick_device, pick_dtype
 
-    if random_weights not in RANDOM_MODELS:
-        raise InputError(f"--random_weights {random_weights}: unknown size; {nearest(random_weights, RANDOM_MODELS)}")
-    preset = RANDOM_MODELS[random_weights]
     where = pick_device(device)
-    model = random_model(preset["config"], where, pick_dtype(dtype, where), seed)
+    if ckpt is not None:
+        model, name, preset = _of_checkpoint(ckpt, where, pick_dtype(dtype, where))
+    elif random_weights in RANDOM_MODELS:
+        preset, name = RANDOM_MODELS[random_weights], f"random weights '{random_weights}'"
+        model = random_model(preset["config"], where, pick_dtype(dtype, where), seed)
+    else:
+        raise InputError(f"--random_weights {random_weights}: unknown size; {nearest(random_weights, RANDOM_MODELS)}")
     return run_model(
-        model,
-        f"random weights '{random_weights}'",
-        size=size or preset["size"],
-        frames=frames or preset["frames"],
-        skips=preset["skips"],
-        steps=steps,
-        samples=samples,
-        seed=seed,
-    )
+        model, name, size=size or preset["size"], frames=frames or preset["frames"], skips=preset["skips"],
+        steps=steps, samples=samples, seed=seed,
+    )  # fmt: skip
+
+
+def _of_checkpoint(ckpt: str, device: Any, dtype: Any) -> tuple[Any, str, dict[str, Any]]:
+    """The transformer of a checkpoint, its name, and the size, frames and skipped layers of its usual video."""
+    from vace.bases import LTX
+    from vace.models.checkpoints import find_checkpoint
+    from vace.models.engine import check_checkpoint
+    from vace.models.loading import build
+    from vace.settings import resolve_settings
+
+    checkpoint = find_checkpoint(ckpt, None, base=LTX)
+    parts, _ = check_checkpoint(checkpoint)
+    usual = resolve_settings("a benchmark", {}, checkpoint.defaults, LTX)
+    preset = {"size": usual.area.sides, "frames": usual.frame_num, "skips": usual.options["stg_skip_layers"]}
+    return build(parts["transformer"], dtype, device), checkpoint.name, preset
 
 
 def random_model(config: Mapping[str, Any], device: Any, dtype: Any, seed: int = 0) -> Any:

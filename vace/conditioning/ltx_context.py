@@ -64,7 +64,9 @@ def positions(latent_frames: int, h: int, w: int, fps: float) -> torch.Tensor:
     """
     seconds = torch.reciprocal(torch.tensor(fps / SPAN, dtype=torch.float32))
     scales = (seconds, CELL, CELL)
-    axes = [torch.arange(n, dtype=torch.float32) * scale for n, scale in zip((latent_frames, h, w), scales, strict=True)]
+    axes = [
+        torch.arange(n, dtype=torch.float32) * scale for n, scale in zip((latent_frames, h, w), scales, strict=True)
+    ]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(3, -1)
 
 

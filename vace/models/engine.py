@@ -8,7 +8,7 @@ call is interrupted: its state is local to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from vace.models import text
 from vace.models.checkpoints import Checkpoint
 from vace.models.loading import build, check_parts
 from vace.models.parts import COMPONENTS, Part, read_part
+from vace.models.text_cache import TextCache
 from vace.speed.cpu_convolution import apply_onednn
 
 log = logging.getLogger("vace")
@@ -79,9 +80,25 @@ class Engine:
         self._tokenizer = tokenizer
         self._dtypes = dtypes
         self._modules: dict[str, torch.nn.Module] = {}
+        self._texts: dict[text.TokenRow, torch.Tensor] = {}  # states of the last job's texts
         self._homes = dict.fromkeys(COMPONENTS, device)
         if t5_cpu:
             self._homes["text_encoder"] = torch.device("cpu")
+
+    def _encode_texts(self, texts: Sequence[str], text_len: int, clean: text.Clean) -> list[torch.Tensor]:
+        """States [tokens, width] of each text, on the engine's device; only texts not seen before ask the encoder."""
+        part, home = self._parts["text_encoder"], self._homes["text_encoder"]
+        cache = TextCache(part.weights.files, self._dtypes["text_encoder"], home)
+        rows = text.token_rows(self._tokenizer, texts, text_len, clean)
+        states = {row: self._texts.get(row, cache.get(row)) for row in rows}
+        missing = [row for row, found in states.items() if found is None]
+        if missing:
+            with self._in_use("text_encoder") as model:
+                for row in missing:
+                    states[row] = text.encode_row(model, row)
+                    cache.put(row, states[row])
+        self._texts = {row: found.to(self.device) for row, found in states.items()}
+        return [self._texts[row] for row in rows]
 
     def release(self) -> None:
         """Drops every component from memory; the next call reads it again."""

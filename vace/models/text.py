@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 Clean = Callable[[str], str]
+TokenRow = tuple[int, ...]
 
 
 def clean_prompt(text: str) -> str:
@@ -70,6 +71,24 @@ def encode_ids(model: UMT5EncoderModel, ids: torch.Tensor, mask: torch.Tensor) -
     return model(input_ids=ids, attention_mask=mask).last_hidden_state
 
 
+def token_rows(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], text_len: int, clean: Clean = clean_prompt
+) -> list[TokenRow]:
+    """The token ids of each text without its padding."""
+    ids, mask = tokenize(tokenizer, texts, text_len, clean)
+    return [tuple(row[kept > 0].tolist()) for row, kept in zip(ids, mask, strict=True)]
+
+
+def encode_row(model: UMT5EncoderModel, row: TokenRow) -> torch.Tensor:
+    """Text states [tokens, width] of one text's token ids, on the model's device.
+
+    Padding is not encoded: positions are relative and it would be masked, so the result is the same and a short prompt
+    costs a fraction. Each text is encoded alone, so that its states do not depend, in the last bit, on others.
+    """
+    ids = torch.tensor([row], device=model.shared.weight.device)
+    return encode_ids(model, ids, torch.ones_like(ids))[0]
+
+
 def encode_texts(
     tokenizer: PreTrainedTokenizerBase,
     model: UMT5EncoderModel,
@@ -77,14 +96,5 @@ def encode_texts(
     text_len: int,
     clean: Clean = clean_prompt,
 ) -> list[torch.Tensor]:
-    """One tensor of text states [tokens, width] per text, without its padding, on the model's device.
-
-    Columns that are padding in every text are left out before encoding: positions are relative and padding is masked,
-    so the result is the same and a short prompt costs a fraction.
-    """
-    ids, mask = tokenize(tokenizer, texts, text_len, clean)
-    lengths = mask.gt(0).sum(dim=1).tolist()
-    longest = max(1, *lengths)
-    device = model.shared.weight.device
-    states = encode_ids(model, ids[:, :longest].to(device), mask[:, :longest].to(device))
-    return [state[:length] for state, length in zip(states, lengths, strict=True)]
+    """`encode_row` of each text, cleaned and cut to `text_len` tokens."""
+    return [encode_row(model, row) for row in token_rows(tokenizer, texts, text_len, clean)]

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vace.errors import InputError, VaceError, nearest
+from vace.prompts.modes import AUTO, BY_API, MODES, PLAIN
 from vace.prompts.system import CHINESE, ENGLISH, SYSTEM, complete
 
 log = logging.getLogger("vace")
 
-PLAIN, AUTO = "plain", "auto"
-BY_API = "_ds"  # the end of the modes that ask DashScope
-MODES = (PLAIN, *SYSTEM, *(name + BY_API for name in SYSTEM))
 BASES = ("wan", "ltx")
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")

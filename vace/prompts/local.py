@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 import re
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vace import hub
+from vace import hub, weight_files
 from vace.errors import CheckpointError, DeviceError, InputError, MissingWeights
 from vace.prompts.extend import Answer
 
@@ -27,7 +26,6 @@ SAMPLING: Mapping[str, float] = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 WANTED = (*hub.TRANSFORMERS, "*.jinja", "*.model")  # the chat template may be a file of its own
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
-_SAMPLE = 1 << 20  # bytes at each end of a weight file that its fingerprint looks at
 
 
 @dataclass
@@ -103,19 +101,8 @@ def find_model(name: str | None, device: str = "cpu", no_download: bool = False)
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits that tell models apart: sha256 over the json files, and the size and both ends of each weight file.
-
-    A sample, because reading 6 GB through would take longer than the answer.
-    """
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as source:
-            digest.update(source.read(_SAMPLE))
-            source.seek(max(0, size - _SAMPLE))
-            digest.update(source.read(_SAMPLE))
-    return digest.hexdigest()[:16]
+    """16 hex digits that tell models apart, of the json files and the weights in a folder."""
+    return weight_files.fingerprint([*folder.glob("*config.json"), *folder.glob("*.safetensors")])
 
 
 def _label(folder: Path) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vace.errors import InputError, VaceError
-from vace.prompts.extend import BY_API, PLAIN, Extended, Request, Writer, extend, resolve_mode
+from vace.prompts.extend import Extended, Request, Writer, extend, resolve_mode
+from vace.prompts.modes import BY_API, PLAIN
 
 if TYPE_CHECKING:
     from vace.prompts.api import ApiWriter

@@ -90,15 +90,21 @@ def test_published_sizes():
 
 def test_an_unknown_size():
     with pytest.raises(InputError, match="--random_weights fll: unknown size; did you mean 'full'"):
-        ltx.run("fll")
+        ltx.run(random_weights="fll")
 
 
 def test_a_device_that_is_not_there():
     with pytest.raises(DeviceError, match="cuda:99"):
-        ltx.run("mid", device="cuda:99")
+        ltx.run(random_weights="mid", device="cuda:99")
 
 
 def test_a_size_of_ones_own(monkeypatch):
     monkeypatch.setitem(ltx.RANDOM_MODELS, "toy", {"config": TINY, "size": (64, 64), "frames": 9, "skips": (3,)})
-    assert ltx.run("toy", samples=1)["tokens"] == 2 * 2 * 2
-    assert ltx.run("toy", size=(96, 64), frames=1, samples=1)["tokens"] == 1 * 2 * 3
+    assert ltx.run(random_weights="toy", samples=1)["tokens"] == 2 * 2 * 2
+    assert ltx.run(random_weights="toy", size=(96, 64), frames=1, samples=1)["tokens"] == 1 * 2 * 3
+
+
+def test_a_checkpoint_at_its_usual_size():
+    result = ltx.run("tiny", samples=1)
+    assert (result["model"], result["tokens"], result["skips"]) == ("vace-tiny-ltx", 3 * 3 * 4, [4])
+    assert result["largest_difference"]["plain"] <= 1e-5

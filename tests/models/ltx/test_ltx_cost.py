@@ -21,21 +21,20 @@ CONFIG = {
     **PUBLISHED,
     "num_attention_heads": 2,
     "attention_head_dim": 16,
-    "num_layers": 5,
+    "num_layers": 4,
     "cross_attention_dim": 32,
     "caption_channels": 24,
 }
-CONTEXT_LAYERS = ([0, 2, 3], [1, 4], [0])
 TOKENS, LENGTHS = 21, (3, 8)
 PLAIN = [Row(0), Row(1)]
 ROWS = {
     "one": [Row(1)],
     "two": PLAIN,
     "three": [*PLAIN, Row(1, frozenset({2}))],
-    "skips at 0 and the last": [*PLAIN, Row(1, frozenset({0, 4}))],
+    "skips at 0 and the last": [*PLAIN, Row(1, frozenset({0, 3}))],
     "no skip": [*PLAIN, Row(1)],
     "residual": [*PLAIN, Row(1, frozenset({0, 2}), "residual"), Row(0, frozenset({2, 3}))],
-    "all left out": [Row(0, frozenset(range(5)), "residual")],
+    "all left out": [Row(0, frozenset(range(4)), "residual")],
 }
 VAES = {
     "0.9": dict(
@@ -74,22 +73,26 @@ def inputs():
     return torch.zeros(TOKENS, 128), torch.zeros(TOKENS, 384), torch.zeros(3, TOKENS), texts
 
 
-@pytest.mark.parametrize("with_context", [True, False])
-@pytest.mark.parametrize("context_layers", CONTEXT_LAYERS, ids=str)
-@pytest.mark.parametrize("name", ROWS)
-def test_step_operations_are_those_torch_counts(name, context_layers, with_context):
+@pytest.mark.parametrize(
+    ("name", "context_layers", "with_context", "share"),
+    [
+        *((name, [0, 2], True, True) for name in ROWS),
+        *((name, [1, 3], True, True) for name in ("three", "residual")),
+        ("three", [0, 2], False, True),
+        ("residual", [0, 2], True, False),
+    ],
+)
+def test_step_operations_are_those_torch_counts(name, context_layers, with_context, share):
     model = model_of(context_layers=context_layers)
     latents, context, positions, texts = inputs()
     job = forward.prepare(model, context, positions, texts, float(with_context))
-    for share in (True, False):
-        found = cost.transformer_flops(
-            model.config, TOKENS, ROWS[name], LENGTHS, share=share, with_context=with_context
-        )
-        assert found == counted(lambda share=share: forward.predict(model, latents, 0.5, job, ROWS[name], share=share))
+    found = counted(lambda: forward.predict(model, latents, 0.5, job, ROWS[name], share=share))
+    assert found == cost.transformer_flops(
+        model.config, TOKENS, ROWS[name], LENGTHS, share=share, with_context=with_context
+    )
 
 
-@pytest.mark.parametrize("with_context", [True, False])
-@pytest.mark.parametrize("context_layers", CONTEXT_LAYERS, ids=str)
+@pytest.mark.parametrize(("context_layers", "with_context"), [([0, 2], True), ([1, 3], True), ([0, 2], False)])
 def test_other_operations_are_those_torch_counts(context_layers, with_context):
     model = model_of(context_layers=context_layers)
     latents, context, positions, texts = inputs()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from goldens_io import equal_within, goldens_dir, model_document, model_tensors
 
-from vace.models.ltx.guidance import Rows, guide, rows_needed
+from vace.models.ltx.cost import guided_rows
+from vace.models.ltx.guidance import guide
 
 BAR = 2e-6  # of values around 5: some roundings of float32
 
@@ -16,15 +17,15 @@ BAR = 2e-6  # of values around 5: some roundings of float32
 def test_guided_velocities_equal_the_original(path):
     document, tensors = model_document("ltx", path.stem), model_tensors("ltx", path.stem)
     args = document["args"]
-    needed = rows_needed(args["guidance_scale"], args["stg_scale"])
-    assert needed.count == len(tensors["prompt_embeds_batch"])  # the original's rows
+    needed = guided_rows(args["guidance_scale"], args["stg_scale"], args["stg_skip_layers"])
+    assert len(needed) == len(tensors["prompt_embeds_batch"])  # the original's rows
     for index in range(args["num_inference_steps"]):
         if f"step{index}.model_out_batch" not in tensors:
             continue
         rows = list(tensors[f"step{index}.model_out_batch"])
-        negative = rows.pop(0) if needed.negative else None
+        negative = rows.pop(0) if needed[-1][0] else None
         positive = rows.pop(0)
-        perturbed = rows.pop(0) if needed.perturbed else None
+        perturbed = rows.pop(0) if needed[-1][1] else None
         scales = args["guidance_scale"], args["stg_scale"], args["stg_rescale"]
         found = guide(negative, positive, perturbed, *scales)
         assert equal_within("LTX guidance", found, tensors[f"step{index}.guided"][0], BAR), index
@@ -96,16 +97,17 @@ def test_the_arithmetic_is_float32(rows):
 
 
 @pytest.mark.parametrize(
-    ("guidance_scale", "stg_scale", "expected"),
+    ("guidance_scale", "stg_scale", "skips", "expected"),
     [
-        (3.0, 1.0, Rows(True, True)),
-        (3.0, 0.0, Rows(True, False)),
-        (1.0, 1.0, Rows(False, True)),
-        (0.5, 1.0, Rows(False, True)),
-        (1.0, 0.0, Rows(False, False)),
+        (3.0, 1.0, [2], [(0, 0), (1, 0), (1, 1)]),
+        (3.0, 0.0, [2], [(0, 0), (1, 0)]),
+        (3.0, 1.0, [], [(0, 0), (1, 0)]),
+        (1.0, 1.0, [2], [(0, 0), (0, 1)]),
+        (0.5, 1.0, [2], [(0, 0), (0, 1)]),
+        (1.0, 0.0, [2], [(0, 0)]),
     ],
 )
-def test_only_the_rows_that_count_are_asked_for(guidance_scale, stg_scale, expected):
-    found = rows_needed(guidance_scale, stg_scale)
-    assert found == expected
-    assert found.count == 1 + sum(expected)
+def test_only_the_rows_that_count_are_asked_for(guidance_scale, stg_scale, skips, expected):
+    """The number of each row's text, and of the layers it skips."""
+    rows = guided_rows(guidance_scale, stg_scale, skips)
+    assert [(text, len(skipped)) for text, skipped, _ in rows] == expected

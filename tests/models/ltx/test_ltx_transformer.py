@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from goldens_io import equal_within, goldens_dir, model_document, model_tensors
+from parity_fixes import FIXES
 
 from vace.models.ltx import forward
 from vace.models.ltx.configs import transformer_config
@@ -21,12 +22,6 @@ BAR = 1e-4
 STEM = "transformer_tiny"
 DOCUMENT = model_document("ltx", STEM)
 CASES = DOCUMENT["cases"]
-FIXES = {
-    "ltx_residual_skip": (
-        "the original's residual skip never takes effect, so its rows are as if nothing were skipped; ours skips",
-        lambda row: row._replace(skips=frozenset()),
-    ),
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vace.models.wan.cost import FLOAT32, _conv, _residual
+from vace.models.wan.cost import FLOAT32, conv_flops, residual_flops
 
 TEXT_TOKENS = 128
 FRAMES_PER_LATENT = 8
@@ -85,13 +85,15 @@ def guided_rows(
 ) -> list[Row]:
     """What a step asks the model, in the original's order: negative prompt, prompt, prompt with layers skipped.
 
-    The negative prompt is asked above guidance 1 and is then text 0, the prompt text 1; the third above STG scale 0.
+    The negative prompt is asked above guidance 1 and is then text 0, the prompt text 1; the third above STG scale 0,
+    where a layer is skipped at all.
     """
+    skips = frozenset(skip_layers)
     negative = guidance_scale > 1
     rows: list[Row] = [(0, frozenset(), strategy)] if negative else []
     rows.append((int(negative), frozenset(), strategy))
-    if stg_scale > 0:
-        rows.append((int(negative), frozenset(skip_layers), strategy))
+    if stg_scale > 0 and skips:
+        rows.append((int(negative), skips, strategy))
     return rows
 
 
@@ -150,20 +152,20 @@ def encode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -
     """Encoding one video, from the config of AutoencoderKLLTXVideo (0.9 and 0.9.1)."""
     patch, widths = vae["patch_size"], list(vae["block_out_channels"])
     time, rows, columns = frames, height // patch, width // patch
-    total = _conv(vae["in_channels"] * patch**2, widths[0], TAPS, time * rows * columns)
+    total = conv_flops(vae["in_channels"] * patch**2, widths[0], TAPS, time * rows * columns)
     stages = zip(
         widths, [*widths[1:], widths[-1]], vae["layers_per_block"], vae["spatio_temporal_scaling"], strict=False
     )
     for before, after, layers, is_halved in stages:
-        total += layers * _residual(before, before, time * rows * columns)
+        total += layers * residual_flops(before, before, time * rows * columns)
         if is_halved:
             time, rows, columns = ((size - 1) // 2 + 1 for size in (time, rows, columns))
-            total += _conv(before, before, TAPS, time * rows * columns)
+            total += conv_flops(before, before, TAPS, time * rows * columns)
         if after != before:
-            total += _residual(before, after, time * rows * columns)
+            total += residual_flops(before, after, time * rows * columns)
     volume = time * rows * columns
-    total += vae["layers_per_block"][-1] * _residual(widths[-1], widths[-1], volume)
-    return total + _conv(widths[-1], vae["latent_channels"] + 1, TAPS, volume)  # one log-variance for all channels
+    total += vae["layers_per_block"][-1] * residual_flops(widths[-1], widths[-1], volume)
+    return total + conv_flops(widths[-1], vae["latent_channels"] + 1, TAPS, volume)  # one log-variance for all channels
 
 
 def decode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -> int:
@@ -181,20 +183,22 @@ def decode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -
     scale = 2 ** sum(doubled)
     time, rows, columns = (frames - 1) // scale + 1, height // (patch * scale), width // (patch * scale)
     before, volume = widths[0], time * rows * columns
-    total = _conv(vae["latent_channels"], before, TAPS, volume) + layers[0] * _residual(before, before, volume)
+    total = conv_flops(vae["latent_channels"], before, TAPS, volume) + layers[0] * residual_flops(
+        before, before, volume
+    )
     total += _time_layers(4 * before) if has_time else 0
     for after, factor, count, is_doubled in zip(widths, factors, layers[1:], doubled, strict=True):
         before, after = before // factor, after // factor
         volume = time * rows * columns
-        total += _residual(before, after, volume) if after != before else 0
+        total += residual_flops(before, after, volume) if after != before else 0
         total += _time_layers(4 * before) if has_time else 0
         if is_doubled:
-            total += _conv(after * factor, 8 * after, TAPS, volume)
+            total += conv_flops(after * factor, 8 * after, TAPS, volume)
             time, rows, columns = 2 * time - 1, 2 * rows, 2 * columns
-        total += count * _residual(after, after, time * rows * columns)
+        total += count * residual_flops(after, after, time * rows * columns)
         before = after
     total += _time_layers(2 * before) if has_time else 0
-    return total + _conv(before, vae["out_channels"] * patch**2, TAPS, time * rows * columns)
+    return total + conv_flops(before, vae["out_channels"] * patch**2, TAPS, time * rows * columns)
 
 
 def _block_flops(

@@ -13,12 +13,12 @@ import torch
 from vace.conditioning import ltx_context
 from vace.conditioning.context import encode_once, trim_refs
 from vace.errors import InputError
-from vace.models import engine, text
-from vace.models.denoise import OnStep, denoise, draw_noise
+from vace.models import engine
+from vace.models.denoise import OnStep, Predict, denoise, draw_noise
 from vace.models.engine import Engine
 from vace.models.ltx import forward, vae
-from vace.models.ltx.cost import estimate
-from vace.models.ltx.guidance import guide, rows_needed
+from vace.models.ltx.cost import estimate, guided_rows
+from vace.models.ltx.guidance import guide
 from vace.models.ltx.schedule import make_schedule
 from vace.models.ltx.text import TEXT_LEN, clean_caption
 from vace.models.parts import COMPONENTS, Part, read_part
@@ -91,9 +91,7 @@ class LTXEngine(Engine):
     def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
         texts = [prompt] if negative is None else [prompt, negative]
-        with self._in_use("text_encoder") as model:
-            states = text.encode_texts(self._tokenizer, model, texts, TEXT_LEN, clean_caption)
-        states = [state.to(self.device) for state in states]
+        states = self._encode_texts(texts, TEXT_LEN, clean_caption)
         return states[0], states[1] if negative is not None else None
 
     def encode_context(self, frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor] = ()) -> Context:
@@ -147,29 +145,27 @@ class LTXEngine(Engine):
                 raise InputError("denoise: neither noise nor a seed was given; give one of them")
             noise = draw_noise((tokens, context.unchanged.mean.shape[0]), seed, noise_device)
         source = self._source(context, seed, posterior, posterior_noise, noise_device)
-        needed = rows_needed(guidance_scale, stg_scale if stg_skip_layers else 0.0)
-        guided = needed._replace(negative=needed.negative and uncond is not None)
-        texts = [uncond, cond] if guided.negative else [cond]
-        asked = _rows(guided, stg_skip_layers, STRATEGIES[stg_mode])
+        asked = [
+            forward.Row(*row)
+            for row in guided_rows(
+                guidance_scale if uncond is not None else 1.0, stg_scale, stg_skip_layers, STRATEGIES[stg_mode]
+            )
+        ]
+        texts = [uncond, cond] if asked[-1].text else [cond]
         terminal = self._parts["transformer"].config["scheduler"]["target_shift_terminal"]
         schedule = make_schedule(steps, tokens, shift=shift, terminal=terminal)
         positions = ltx_context.positions(latent_frames, rows, columns, fps)
 
+        def in_space(found: torch.Tensor) -> torch.Tensor:
+            return ltx_context.unpatchify(found, latent_frames, rows, columns)
+
+        def told(i: int, steps: int, latents: torch.Tensor, estimate: torch.Tensor) -> None:
+            on_step(i, steps, in_space(latents), in_space(estimate))
+
         with self._in_use("transformer") as model:
-            job = forward.prepare(model, source, positions, [states.to(self.device) for states in texts], context_scale)
-
-            def predict(latents: torch.Tensor, timestep: float) -> torch.Tensor:
-                answers = list(forward.predict(model, latents, timestep, job, asked))
-                perturbed = answers.pop() if guided.perturbed else None
-                negative = answers[0] if guided.negative else None
-                return guide(negative, answers[-1], perturbed, guidance_scale, stg_scale, stg_rescale)
-
-            def in_space(found: torch.Tensor) -> torch.Tensor:
-                return ltx_context.unpatchify(found, latent_frames, rows, columns)
-
-            def told(i: int, steps: int, latents: torch.Tensor, estimate: torch.Tensor) -> None:
-                on_step(i, steps, in_space(latents), in_space(estimate))
-
+            states = [state.to(self.device) for state in texts]
+            job = forward.prepare(model, source, positions, states, context_scale)
+            predict = _guided(model, job, asked, (guidance_scale, stg_scale, stg_rescale))
             return in_space(denoise(noise.to(self.device), schedule, predict, told if on_step else None))
 
     def decode(self, latents: torch.Tensor, refs: int = 0, **given: Any) -> torch.Tensor:
@@ -233,14 +229,16 @@ class LTXEngine(Engine):
         return ltx_context.join(found[0], found[1], found[2:], context.folded)
 
 
-def _rows(needed: Any, skips: Sequence[int], strategy: str) -> list[forward.Row]:
-    """The questions of a step in the original's order: negative prompt, prompt, prompt with layers skipped."""
-    prompt = int(needed.negative)
-    rows = [forward.Row(0)] if needed.negative else []
-    rows.append(forward.Row(prompt))
-    if needed.perturbed:
-        rows.append(forward.Row(prompt, frozenset(skips), strategy))
-    return rows
+def _guided(model: Any, job: forward.Job, asked: Sequence[forward.Row], scales: tuple[float, float, float]) -> Predict:
+    """A step's velocity: the answers to all rows, put together. scales: of guidance, of STG, and STG's rescaling."""
+
+    def predict(latents: torch.Tensor, timestep: float) -> torch.Tensor:
+        answers = list(forward.predict(model, latents, timestep, job, asked))
+        perturbed = answers.pop() if asked[-1].skips else None
+        negative = answers[0] if asked[-1].text else None
+        return guide(negative, answers[-1], perturbed, *scales)
+
+    return predict
 
 
 def _no_draws(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> torch.Tensor:

@@ -6,28 +6,9 @@ few layers skip their self-attention. The order of the arithmetic is the origina
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 
 RESCALE_OFF = 1.0
-
-
-class Rows(NamedTuple):
-    """Which answers of the model a step needs beside that to the prompt: to the negative prompt, and perturbed."""
-
-    negative: bool
-    perturbed: bool
-
-    @property
-    def count(self) -> int:
-        """Rows of the batch."""
-        return 1 + self.negative + self.perturbed
-
-
-def rows_needed(guidance_scale: float, stg_scale: float) -> Rows:
-    """The rows of a step: the negative prompt counts above guidance 1, STG above 0, each without the other."""
-    return Rows(negative=guidance_scale > 1, perturbed=stg_scale > 0)
 
 
 def guide(
@@ -41,9 +22,10 @@ def guide(
     """One velocity from a step's rows, float32: u + g*(c-u) + s*(c-p), of the spread of c by `rescale`.
 
     negative (u), positive (c), perturbed (p): the model's answers for one video, of one shape; None for a row that
-    `rows_needed` leaves out. rescale: how far the result's standard deviation, over all its values, is brought to that
-    of c, where there is a perturbed row: x * (r*std(c)/std(x) + 1-r). By that formula 0 changes nothing and 1 brings it
-    there entirely, yet the original takes exactly 1 for off, and so does this; both ends are thus off, and 0.7 usual.
+    `cost.guided_rows` leaves out. rescale: how far the result's standard deviation, over all its values, is brought to
+    that of c, where there is a perturbed row: x * (r*std(c)/std(x) + 1-r). By that formula 0 changes nothing and 1
+    brings it there entirely, yet the original takes exactly 1 for off, and so does this; both ends are thus off, and
+    0.7 usual.
     """
     positive = positive.float()
     guided = positive

@@ -1,4 +1,4 @@
-"""Prompts to text states for LTX: the original's cleaning, tokens, the T5 encoder.
+"""How LTX's prompts are cleaned before `vace.models.text` encodes them.
 
 LTX was trained on captions cleaned as below, so prompts are cleaned alike, also where a rule is odd. The rules come
 from DeepFloyd IF and are kept in the original's order, since each sees what those before it left.
@@ -10,15 +10,7 @@ import html
 import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
-
-import torch
-
-from vace.models.text import encode_ids
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 TEXT_LEN = 128  # tokens, the end token included
 
@@ -88,36 +80,6 @@ def clean_caption(text: str) -> str:
     from ftfy.fixes import fix_surrogates
 
     return _clean_once(_clean_once(fix_surrogates(text)))
-
-
-def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int = TEXT_LEN
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask, int64 [B, length]: cleaned, cut to `length` with the end token kept, padded at the end."""
-    batch = tokenizer(
-        [clean_caption(text) for text in texts],
-        padding="max_length",
-        padding_side="right",
-        truncation=True,
-        max_length=length,
-        return_tensors="pt",
-    )
-    return batch["input_ids"], batch["attention_mask"]
-
-
-def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, model: T5EncoderModel, texts: Sequence[str], length: int = TEXT_LEN
-) -> list[torch.Tensor]:
-    """One tensor of text states [tokens, width] per text, without its padding, on the model's device.
-
-    The mask is given to the encoder, so padding changes nothing and its columns need not be computed.
-    """
-    ids, mask = tokenize(tokenizer, texts, length)
-    lengths = mask.sum(dim=1).tolist()
-    longest = max(1, *lengths)
-    device = model.shared.weight.device
-    states = encode_ids(model, ids[:, :longest].to(device), mask[:, :longest].to(device))
-    return [state[:count] for state, count in zip(states, lengths, strict=True)]
 
 
 def _clean_once(text: str) -> str:

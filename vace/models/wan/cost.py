@@ -85,20 +85,20 @@ def encode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -
     base, multiples, blocks = vae["base_dim"], vae["dim_mult"], vae["num_res_blocks"]
     widths = [base, *(base * multiple for multiple in multiples)]
     time, rows, columns = frames, height, width
-    total = _conv(3, base, 27, time * rows * columns)
+    total = conv_flops(3, base, 27, time * rows * columns)
     for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
         for _ in range(blocks):
-            total += _residual(before, after, time * rows * columns)
+            total += residual_flops(before, after, time * rows * columns)
             before = after
         if stage < len(multiples) - 1:
             rows, columns = rows // 2, columns // 2
-            total += _conv(after, after, 9, time * rows * columns)
+            total += conv_flops(after, after, 9, time * rows * columns)
             if vae["temperal_downsample"][stage]:
                 time = (time - 1) // 2 + 1
-                total += _conv(after, after, 3, (time - 1) * rows * columns)
+                total += conv_flops(after, after, 3, (time - 1) * rows * columns)
     volume, latent = time * rows * columns, 2 * vae["z_dim"]
     total += _middle(widths[-1], time, rows * columns)
-    return total + _conv(widths[-1], latent, 27, volume) + _conv(latent, latent, 1, volume)
+    return total + conv_flops(widths[-1], latent, 27, volume) + conv_flops(latent, latent, 1, volume)
 
 
 def decode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -> int:
@@ -108,34 +108,38 @@ def decode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -
     scale = 2 ** (len(multiples) - 1)
     time, rows, columns = (frames - 1) // 4 + 1, height // scale, width // scale
     widths = [base * multiple for multiple in (multiples[-1], *reversed(multiples))]
-    total = _conv(latent, latent, 1, time * rows * columns) + _conv(latent, widths[0], 27, time * rows * columns)
+    total = conv_flops(latent, latent, 1, time * rows * columns) + conv_flops(
+        latent, widths[0], 27, time * rows * columns
+    )
     total += _middle(widths[0], time, rows * columns)
     for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
         before = before // 2 if stage else before
         for _ in range(blocks + 1):
-            total += _residual(before, after, time * rows * columns)
+            total += residual_flops(before, after, time * rows * columns)
             before = after
         if stage < len(multiples) - 1:
             if vae["temperal_downsample"][::-1][stage]:
-                total += _conv(after, 2 * after, 3, (time - 1) * rows * columns)
+                total += conv_flops(after, 2 * after, 3, (time - 1) * rows * columns)
                 time = (time - 1) * 2 + 1
             rows, columns = rows * 2, columns * 2
-            total += _conv(after, after // 2, 9, time * rows * columns)
-    return total + _conv(widths[-1], 3, 27, time * rows * columns)
+            total += conv_flops(after, after // 2, 9, time * rows * columns)
+    return total + conv_flops(widths[-1], 3, 27, time * rows * columns)
 
 
-def _conv(before: int, after: int, taps: int, volume: int) -> int:
+def conv_flops(before: int, after: int, taps: int, volume: int) -> int:
+    """A convolution from `before` to `after` channels with `taps` weights a pair, at `volume` places."""
     return 2 * before * after * taps * volume
 
 
-def _residual(before: int, after: int, volume: int) -> int:
-    shortcut = _conv(before, after, 1, volume) if before != after else 0
-    return _conv(before, after, 27, volume) + _conv(after, after, 27, volume) + shortcut
+def residual_flops(before: int, after: int, volume: int) -> int:
+    """Two convolutions of 3x3x3, and one of 1 where the width changes."""
+    shortcut = conv_flops(before, after, 1, volume) if before != after else 0
+    return conv_flops(before, after, 27, volume) + conv_flops(after, after, 27, volume) + shortcut
 
 
 def _middle(width: int, time: int, area: int) -> int:
-    attention = _conv(width, 4 * width, 1, area) + 4 * area * area * width
-    return 2 * _residual(width, width, time * area) + time * attention
+    attention = conv_flops(width, 4 * width, 1, area) + 4 * area * area * width
+    return 2 * residual_flops(width, width, time * area) + time * attention
 
 
 def part_bytes(part: Part, per_number: int) -> int:

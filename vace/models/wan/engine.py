@@ -48,9 +48,7 @@ class WanEngine(Engine):
     def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
         texts = [prompt] if negative is None else [prompt, negative]
-        with self._in_use("text_encoder") as model:
-            states = text.encode_texts(self._tokenizer, model, texts, self.text_len)
-        states = [state.to(self.device) for state in states]
+        states = self._encode_texts(texts, self.text_len, text.clean_prompt)
         return states[0], states[1] if negative is not None else None
 
     def encode_context(

@@ -168,5 +168,6 @@ example more_anything                                     vace pipeline --base w
 
 # the guide's spelling of the same command
 example guide                                             python vace/vace_pipeline.py --base wan --task depth --video assets/videos/test.mp4 --prompt 'A rabbit stands in a meadow'
+example guide_ltx                                         python vace/vace_pipeline.py --base lxt --task depth --video assets/videos/test.mp4 --prompt 'A rabbit stands in a meadow'
 
 run_examples "$@"

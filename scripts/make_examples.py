@@ -60,9 +60,12 @@ COMPOSED = {
     "pipeline": ("--clip_frames 5 --expand_num 12", "--prompt 'The meadow goes on to both sides'"),
 }
 GUIDE = {
-    "preprocess": "python vace/vace_preproccess.py --task depth --video assets/videos/test.mp4",
-    "pipeline": "python vace/vace_pipeline.py --base wan --task depth --video assets/videos/test.mp4"
-    " --prompt 'A rabbit stands in a meadow'",
+    "preprocess": {"guide": "python vace/vace_preproccess.py --task depth --video assets/videos/test.mp4"},
+    "pipeline": {
+        f"guide{end}": f"python vace/vace_pipeline.py --base {base} --task depth --video assets/videos/test.mp4"
+        " --prompt 'A rabbit stands in a meadow'"
+        for end, base in (("", "wan"), ("_ltx", "lxt"))
+    },
 }
 
 
@@ -117,7 +120,8 @@ def script(command: str) -> str:
             parts.append(f"\n# {group}: {GROUPS[group]}")
             last = group
         parts += [f"example {name:<{width}} {line}" for name, line in lines_of(command, task)]
-    parts += ["\n# the guide's spelling of the same command", f"example {'guide':<{width}} {GUIDE[command]}"]
+    parts.append("\n# the guide's spelling of the same command")
+    parts += [f"example {name:<{width}} {line}" for name, line in GUIDE[command].items()]
     return "\n".join([*parts, '\nrun_examples "$@"', ""])
 
 

@@ -82,6 +82,7 @@ def _joined(inputs) -> str:
 
 def explain_task(task: Task) -> str:
     """One task: what it takes, what it writes, flags with their help, commands to copy."""
+    from vace.bases import BASES
     from vace.flags import FLAGS
 
     helps = {flag.name: flag.help for flag in FLAGS}
@@ -102,7 +103,7 @@ def explain_task(task: Task) -> str:
         if task.annotator:
             lines.append(f"  vace preprocess {example}")
     line = re.sub(r" --clip_frames \d+", "", task.examples[0])  # the pipeline keeps as many as its model takes
-    lines.append(f"  vace pipeline --base wan {line} --prompt 'what the video shows'")
+    lines += [f"  vace pipeline --base {base} {line} --prompt 'what the video shows'" for base in BASES]
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("run_vace_preprocess.sh", "run_vace_wan.sh", "run_vace_ltx.sh", "run_vace_pipeline.sh")
 # The lines of run_vace_preprocess.sh are run, and looked at, in test_preprocess_examples.py.
 EXAMPLES = [(script, name) for script in SCRIPTS[1:] for name in lines_of(script)]
+REAL = {"vace-1.3B": "Wan-AI/Wan2.1-VACE-1.3B", "vace-ltx-0.9": "ali-vilab/VACE-LTX-Video-0.9"}
 FEW_FRAMES = 24  # of each clip: what they are made of is looked at elsewhere
 
 
@@ -115,14 +116,17 @@ def test_readme_commands_run_in_order(vace, clone, monkeypatch):
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         outcome = vace(*words, *quickly(words))
-        if "vace-1.3B" in words:  # real weights are not here: then the command that gets them is told
-            assert outcome.code == 2 and "hf download Wan-AI/Wan2.1-VACE-1.3B" in outcome.err
+        absent = [repository for name, repository in REAL.items() if name in words]
+        if absent:  # real weights are not here: then the command that gets them is told
+            assert outcome.code == 2 and f"hf download {absent[0]}" in outcome.err
         else:
             assert outcome.code == 0, outcome.err
 
 
 def test_readme_shows_its_two_commands():
     text = (ROOT / "README.md").read_text()
+    for script in SCRIPTS:
+        assert script in text
     assert "./run_vace_pipeline.sh" in text and "bash scripts/test.sh" in text and "--all" in text
     for task in TASKS:
         assert f"`{task}`" in text, task

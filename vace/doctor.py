@@ -170,14 +170,19 @@ def _disk() -> list[Finding]:
 
 
 def _models() -> list[Finding]:
+    from vace.bases import BASES
+    from vace.hub import command
     from vace.listing import model_rows
 
-    here = [row["name"] for row in model_rows() if row["path"] and row["name"] != "tiny"]
-    if here:
-        return [Finding("base models", "ok", ", ".join(here))]
-    cost = "videos are made by the embedded toy model"
-    remedy = "hf download Wan-AI/Wan2.1-VACE-1.3B --local-dir models/Wan2.1-VACE-1.3B"
-    return [Finding("base models", "missing", "none found", cost, remedy)]
+    here = [row["name"] for row in model_rows() if row["path"] and row["hub"]]
+    rows = [Finding("base models", "ok", ", ".join(here))] if here else []
+    for base in BASES.values():
+        if not set(here) & set(base.models):
+            name, repositories = next(iter(base.models.items()))
+            cost = f"videos of --base {base.name} are made by the embedded toy model"
+            remedy = f"vace models pull {name}, or {command(repositories[0])}"
+            rows.append(Finding("base models", "note" if here else "missing", f"none of {base.name}", cost, remedy))
+    return rows
 
 
 def _networks() -> list[Finding]:

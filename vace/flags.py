@@ -69,7 +69,7 @@ FLAGS = (
     Flag("batch_size", "int", "frames a network takes at a time (as many as fit)", _TAKE),
     Flag("process_type", "list", "composition: the tasks the two sources come from, separated by a comma", _TAKE),
     Flag("pre_save_dir", "text", "folder for what preprocessing writes (processed/TASK/TIME)", _TAKE),
-    Flag("save_fps", "float", "frames a second of the written videos (that of the source, or 16)", _TAKE),
+    Flag("save_fps", "float", "frames a second of the written videos (that of the source, else the model's)", _TAKE),
     Flag("allow_truncated", "bool", "go on with what a damaged video still holds", _ALL),
     Flag("intermediates", ("exact", "small"), "exact keeps every pixel of src_video and src_mask; small is h264",
          _ALL),

@@ -136,10 +136,15 @@ def size_text(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
+def command(repo_id: str, names: str = "") -> str:
+    """The command line that gets a repository, or the files `names` of it, to where it is looked for."""
+    return f"hf download {repo_id} {names}--local-dir models/{repo_id.partition('/')[2]}"
+
+
 def how_to_get(repo_id: str, patterns: Sequence[str] = ()) -> str:
     """The end of a message about absent weights: the command that gets them, only the files that `patterns` name."""
     names = "".join(f"{path} " for path in _literal(patterns)) if not set(patterns) & set(WANTED) else ""
-    return f"get it with: hf download {repo_id} {names}--local-dir models/{repo_id.partition('/')[2]}"
+    return f"get it with: {command(repo_id, names)}"
 
 
 def _literal(patterns: Iterable[str]) -> list[str]:

@@ -148,7 +148,7 @@ def _model_file(folder, pattern: str, size: int) -> dict:
 
 
 def list_models() -> str:
-    from vace.hub import size_text
+    from vace.hub import command, size_text
 
     lines = []
     for row in model_rows():
@@ -161,9 +161,7 @@ def list_models() -> str:
             lines.append(f"{'':<18} here: {row['path']}")
         else:
             lines.append(f"{'':<18} looked in {', '.join(row['looked_in'])}")
-            target = row["hub"][0].partition("/")[2]
-            lines.append(f"{'':<18} not here; get it: vace models pull {row['name']}, or hf download {row['hub'][0]} "
-                         f"--local-dir models/{target}")  # fmt: skip
+            lines.append(f"{'':<18} not here; get it: vace models pull {row['name']}, or {command(row['hub'][0])}")
     lines.append("")
     lines.append("Use one with --model_name NAME, or any folder or hub id with --ckpt_dir.")
     return "\n".join(lines)

@@ -75,6 +75,7 @@ class Engine:
         t5_cpu: bool = False,
     ) -> None:
         self.device = device
+        self.dtype = dtypes["transformer"]
         self.offload_model = offload_model
         self._parts = parts
         self._tokenizer = tokenizer

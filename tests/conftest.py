@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a network
-os.environ.setdefault("VACE_CACHE", "off")  # nor on what an earlier run kept
+os.environ["VACE_CACHE"] = "off"  # nor on what an earlier run kept
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors of tests are small, and tests run side by side
 
 ROOT = Path(__file__).resolve().parent.parent

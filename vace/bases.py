@@ -6,7 +6,7 @@ Needs nothing heavy. The engines themselves are found by name: vace.models.NAME.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ class Base:
     frames. sizes: names of sizes, width first. negative: its own negative prompt. defaults: of its original command
     line, the shared flags; options: likewise, flags that no other base has. models: the name a user says -> the hub
     repositories that hold it, the original layout first. tiny: the embedded toy's folder. licence: of the weights.
+    guides_below_one: whether guidance below 1 counts; if not, 1 and less are off. references: the module whose
+    `crop_reference` a reference picture goes through before it is put on its canvas, if any.
     """
 
     name: str
@@ -39,22 +41,20 @@ class Base:
     models: Mapping[str, tuple[str, ...]]
     tiny: str
     licence: str
+    guides_below_one: bool = True
+    references: str | None = None
 
     @property
     def frame_stride(self) -> int:
         return self.stride[0]
 
     def is_guided(self, scale: float) -> bool:
-        """Whether guidance of that scale asks for a negative prompt: the original LTX takes 1 and less for off."""
-        return scale > 1 if self.name == "ltx" else scale != 1
+        """Whether guidance of that scale asks for a negative prompt."""
+        return scale != 1 if self.guides_below_one else scale > 1
 
-    def crop_reference(self) -> Callable[[np.ndarray], np.ndarray]:
-        """What is done to a reference picture before it is put on its canvas, uint8 [H,W,3] -> uint8 [h,w,3]."""
-        if self.name == "ltx":
-            from vace.conditioning.ltx_references import crop_reference
-
-            return crop_reference
-        return lambda image: image
+    def crop_reference(self, image: np.ndarray) -> np.ndarray:
+        """A reference picture as it is put on its canvas: uint8 [H,W,3] -> uint8 [h,w,3]."""
+        return importlib.import_module(self.references).crop_reference(image) if self.references else image
 
     def module(self, part: str) -> ModuleType:
         """vace.models.NAME.PART, such as `engine`."""
@@ -95,6 +95,8 @@ LTX = Base(
     models={"vace-ltx-0.9": ("ali-vilab/VACE-LTX-Video-0.9",)},
     tiny="vace-tiny-ltx",
     licence="RAIL-M, see the model's card",
+    guides_below_one=False,
+    references="vace.conditioning.ltx_references",
 )  # fmt: skip
 BASES: Mapping[str, Base] = {base.name: base for base in (WAN, LTX)}
 MODELS: Mapping[str, tuple[str, ...]] = {name: found for base in BASES.values() for name, found in base.models.items()}

@@ -18,7 +18,7 @@ from vace.flags import FLAGS, Flag, flags_for
 COMMANDS = {
     "preprocess": "materials to src_video, src_mask and src_ref_images",
     "wan": "these and a prompt to a video, by Wan2.1-VACE",
-    "ltx": "likewise, by VACE-LTX-Video-0.9",
+    "ltx": "these and a prompt to a video, by VACE-LTX-Video-0.9",
     "pipeline": "both in one: materials and a prompt to a video",
     "prompt": "write a prompt out, as the models like it, and print what came of it",
     "tasks": "list the tasks, or explain one",
@@ -170,6 +170,12 @@ def _fail(prog: str, error: BaseException, verbose: bool) -> int:
     return OUR_FAULT
 
 
+def _as_line(outcome: object) -> str:
+    """One line of JSON, other scripts than Latin readable where the terminal can show them."""
+    is_wide = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    return json.dumps(outcome, ensure_ascii=not is_wide)
+
+
 def _terminated(signum, frame):
     raise KeyboardInterrupt
 
@@ -178,7 +184,11 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None, pro
     """Run one command. The exit status: 0 done, 2 the user's input or machine, 1 a fault of ours, 130 stopped."""
     given = _normalised(sys.argv[1:] if arguments is None else arguments)
     try:
-        namespace = build_parser(command, prog).parse_args(given)
+        parser = build_parser(command, prog)
+        namespace, unknown = parser.parse_known_args(given)
+        if unknown:  # of the command, so that its own help is named
+            owner = prog if command else f"{prog} {namespace.command}"
+            _Parser(prog=owner).error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as stop:
         return int(stop.code or 0)
     name = command or namespace.command
@@ -189,7 +199,7 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None, pro
     try:
         outcome = _run(name, namespace)
         if outcome is not None:
-            print(outcome if isinstance(outcome, str) else json.dumps(outcome), flush=True)
+            print(outcome if isinstance(outcome, str) else _as_line(outcome), flush=True)
         return OK
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `vace tasks | head`: not an error

@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 
 from vace.errors import InputError
+from vace.job import changed_by
 from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest, split_list
 
 log = logging.getLogger("vace")
 
+NAMES = ("ckpt_dir", "model_name", "text_encoder_path", "stg_skip_layers", "task", "mode", "from", "resume")
 WORDS = ("bbox", "label", "caption", "ref_bbox", "ref_label", "ref_caption")  # materials that are no files
 
 
@@ -29,7 +31,9 @@ def _from_manifest(command: str, given: dict) -> dict:
     _warn_of_changes(manifest.get("materials") or manifest["inputs"])
     dropped = PLACES + _of_other_task(parameters, given)  # a repeated run gets folders of its own
     kept = {name: value for name, value in parameters.items() if value is not None and name not in dropped}
-    return kept | given
+    if manifest.get("prompt_extension"):
+        kept["prompt_extension"] = manifest["prompt_extension"]
+    return changed_by(kept, given)
 
 
 def _of_other_task(parameters: dict, given: dict) -> tuple[str, ...]:
@@ -45,7 +49,7 @@ def _of_other_task(parameters: dict, given: dict) -> tuple[str, ...]:
 
 def refuse_empty(given: dict) -> None:
     """An empty value is mostly a shell variable that was not set: never taken for a flag left out."""
-    for flag in (*FILE_FLAGS, *PLACES, *WORDS, "ckpt_dir", "model_name", "task", "mode", "from", "resume"):
+    for flag in (*FILE_FLAGS, *PLACES, *WORDS, *NAMES):
         values = given.get(flag)
         values = values if isinstance(values, list) else [values]
         if any(isinstance(value, str) and not value.strip() for value in values):
@@ -98,7 +102,7 @@ def pipeline(**given) -> dict:
     if resume is not None:
         from vace.pipeline import resumed
 
-        given = resumed(Path(resume)) | given
+        given = changed_by(resumed(Path(resume)), given)
     return verb(**_from_manifest("pipeline", given)).as_json()
 
 
@@ -108,6 +112,9 @@ def prompt(text: str, progress: bool = True, **given) -> dict:
 
     given["base"] = find_base(given.get("base", "wan")).name
     refs = split_list(given.pop("src_ref_images", None), files=True)
+    for path in refs:
+        if not Path(path).is_file():
+            raise InputError(f"--src_ref_images {path}: no such file")
     has = {f"has_{kind}": given.pop(f"src_{kind}", None) is not None for kind in ("video", "mask")}
     return verb(text, refs=len(refs), **has, **given).as_json()
 

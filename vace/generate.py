@@ -133,6 +133,7 @@ class _Run:
         self.before = before if isinstance(before, dict) else None
         self.resume = resume
         self.model = {"name": job.checkpoint.name, "toy": job.checkpoint.is_toy, "layout": job.checkpoint.layout}
+        self.model["fingerprint"] = job.fingerprint
 
     def _warn_of_stand_ins(self) -> None:
         """Tell where prepared files that came by themselves hold an approximation, which misleads real models."""
@@ -159,6 +160,7 @@ class _Run:
             engine = self.base.module("engine").load_engine(
                 self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, self.job.checked
             )
+        self.sampling = engine.sampling(settings, self.shape.fps, self.shape.tokens)
         with self._stage("read sources"):
             frames, mask, refs = read_tensors(self.sources, self.shape, settings)
         with self._stage("encode prompt"):
@@ -171,6 +173,8 @@ class _Run:
         try:
             for count in range(settings.num_videos):
                 self._make_video(engine, count, context, cond, uncond, len(refs))
+                if count + 1 < settings.num_videos:  # a run that is killed later can go on after this one
+                    self._finish(interrupted=True)
         except BaseException:  # whatever happened, a video that is finished stays
             if any(record["role"] == "out_video" for record in self.outputs):
                 self.out.keep = True
@@ -199,7 +203,7 @@ class _Run:
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
             latents = engine.denoise(
                 context, cond, uncond, seed=seed, noise_device=str(pick_device(settings.noise_device)),
-                on_step=lambda *_: bar.update(), **engine.sampling(settings, self.shape.fps),
+                on_step=lambda *_: bar.update(), **self.sampling,
             )  # fmt: skip
         if not bool(latents.isfinite().all()):
             raise CheckpointError(
@@ -273,8 +277,15 @@ class _Run:
         more = {"seed": self.settings.seed, "device": self.device, "model": self.model, "stages": self.stages.rows}
         more["frames"] = {"count": self.shape.count, "made": self.shape.model_count, "tokens": self.shape.tokens}
         more["networks"] = (self.pipeline or {}).get("networks", self.sources.hints.get("networks", []))
+        more["used"] = {"dtype": str(self.dtype).removeprefix("torch."), "negative_prompt": self._negative()}
+        more["used"] |= {name: _plain(value) for name, value in self.sampling.items()}
+        outputs = self.outputs
         if interrupted:
             more["interrupted"] = True
+            done = {record.get("seed") for record in outputs}
+            seeds = range(self.settings.seed, self.settings.seed + self.settings.num_videos)
+            later = [self._made_before(seed) for seed in seeds if seed not in done]
+            outputs = [*outputs, *filter(None, later)]  # what an earlier run has finished is not forgotten
         if self.job.extension:
             more["prompt_extension"] = self.job.extension
         own, command = _parameters(self.job, self.inputs), self.base.name
@@ -286,9 +297,14 @@ class _Run:
             more["stages"] = self.pipeline.get("prepared", []) + self.stages.rows
         more["key"] = _key(self.job, self.inputs)
         path = self.out.file("manifest.json")
-        manifest = write_manifest(path, command, parameters, self.inputs, self.outputs, **more)
-        remove_stale(self.out.path, self.before, self.outputs)
+        manifest = write_manifest(path, command, parameters, self.inputs, outputs, **more)
+        if not interrupted:
+            remove_stale(self.out.path, self.before, outputs)
         return generated_in(self.out.path, manifest)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _parameters(job: Job, inputs: list[dict]) -> dict:
@@ -305,7 +321,7 @@ def _is_named(manifest: dict, save_file) -> bool:
 def _key(job: Job, inputs: list[dict]) -> str:
     """What the result depends on; the model that served counts, not how it was asked for."""
     settings = {k: v for k, v in _parameters(job, inputs).items() if k not in ("ckpt_dir", "model_name", "no_download")}
-    return run_key(job.base.name, settings | {"model": job.checkpoint.name}, inputs)
+    return run_key(job.base.name, settings | {"model": [job.checkpoint.name, job.fingerprint]}, inputs)
 
 
 @contextmanager

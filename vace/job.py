@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from vace.bases import Base, find_base
+from vace.bases import LTX, Base, find_base
+from vace.conditioning.sizes import parse_size
 from vace.errors import CheckpointError, InputError
+from vace.prompts.modes import PLAIN
 from vace.settings import Settings, resolve_settings
 
 log = logging.getLogger("vace")
 
+SIDES = ("width", "height")
 # What says which model serves; each command takes those it has flags for.
 MODEL_FLAGS = ("ckpt_dir", "model_name", "config", "text_encoder_path", "no_download")
 # What says how the prompt is extended; the text that came of it takes their place in the manifest.
@@ -23,7 +26,7 @@ class Job:
     """Everything a generation needs, checked, before anything heavy is loaded.
 
     checked: the checkpoint's parts and tokenizer, as `check_checkpoint` gives them. extension: what became of the
-    prompt, for the manifest; None while, or where, it is as the user gave it.
+    prompt, for the manifest; None while, or where, it is as the user gave it. fingerprint: of the checkpoint's files.
     """
 
     checkpoint: object
@@ -31,6 +34,7 @@ class Job:
     given: dict
     checked: tuple
     extension: dict | None = None
+    fingerprint: str = ""
 
     @property
     def base(self) -> Base:
@@ -44,9 +48,10 @@ class Job:
         return model | self.settings.parameters()
 
 
-def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
+def prepare_job(prompt: str | None, *, base: str = "wan", prompt_extension: dict | None = None, **given) -> Job:
     """Find the checkpoint and resolve the settings; the device asked for must exist.
 
+    prompt_extension: the record of an earlier run that extended its prompt to this one, so that none is lost.
     Raises InputError, MissingWeights, CheckpointError or DeviceError.
     """
     kind = find_base(base)
@@ -70,7 +75,11 @@ def prepare_job(prompt: str | None, *, base: str = "wan", **given) -> Job:
     pick_device(settings.noise_device, "--noise_device")
     checked = check_checkpoint(checkpoint)
     kind.module("engine").check_settings(settings, checked[0])
-    return Job(checkpoint, settings, given, checked)
+    extension = prompt_extension if prompt_extension and prompt_extension["after"] == settings.prompt else None
+    job = Job(checkpoint, settings, given, checked, extension, checkpoint.fingerprint())
+    if extension or given.get("use_prompt_extend") in (None, PLAIN):
+        kind.module("engine").check_prompt(settings.prompt)
+    return job
 
 
 def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool, has_mask: bool, seconds: float) -> Job:
@@ -81,7 +90,6 @@ def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool,
     """
     if job.extension is not None or job.given.get("use_prompt_extend") is None:
         return job
-    from vace.prompts.modes import PLAIN
     from vace.prompts.verb import prompt
 
     settings = job.settings
@@ -92,6 +100,7 @@ def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool,
     )  # fmt: skip
     if extended.mode == PLAIN:
         return job
+    job.base.module("engine").check_prompt(extended.after)
     log.info("prompt, %s: %s", extended.mode, extended.after)
     return replace(job, settings=replace(settings, prompt=extended.after), extension=extended.as_record())
 
@@ -103,9 +112,35 @@ def _check_prompt(prompt: str, base: Base, given: dict) -> None:
     from vace.prompts.verb import check
 
     flags = {"use_prompt_extend": None} | _asked(given)
-    flags.pop("prompt_fallback", None)
     check(prompt, base=base.name, **flags)
 
 
 def _asked(given: dict) -> dict:
     return {name: given[name] for name in PROMPT_FLAGS if given.get(name) is not None}
+
+
+def changed_by(kept: dict, given: dict) -> dict:
+    """The parameters of an earlier run, changed by the flags given now.
+
+    A flag takes the place of those that say the same in other words: another model by name or by folder, height or
+    width of the size, precision, another base with all its numbers. An extended prompt stays as it came out, unless it
+    shall be extended anew: then from what it was before.
+    """
+    kept = dict(kept)
+    record = kept.get("prompt_extension")
+    if record and given.get("use_prompt_extend") not in (None, PLAIN) and "prompt" not in given:
+        kept["prompt"] = record["before"]
+        del kept["prompt_extension"]
+    if "base" in given and "base" in kept and find_base(given["base"]) is not find_base(kept["base"]):
+        base = find_base(kept["base"])
+        dropped = (*base.options, *base.defaults, *MODEL_FLAGS, "negative_prompt", "dtype")
+        log.info("of the earlier run: not taken over to another base model are its checkpoint and settings")
+        kept = {name: value for name, value in kept.items() if name not in dropped}
+    for flag, other in (("model_name", "ckpt_dir"), ("ckpt_dir", "model_name"), ("precision", "dtype")):
+        if given.get(flag) is not None:
+            kept.pop(other, None)
+    if any(given.get(side) is not None for side in SIDES):
+        size = kept.pop("size", None)
+        if size:
+            given = dict(zip(SIDES, parse_size(str(size), LTX.stride, names=LTX.sizes).sides, strict=True)) | given
+    return kept | given

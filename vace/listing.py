@@ -110,8 +110,9 @@ def explain_task(task: Task) -> str:
 def model_rows() -> list[dict]:
     """One row per base model.
 
-    name, hub: ids; path: where it lies on this machine (None: not here); note; licence; looked_in: folders that are
-    searched; files: path (within the folder, a pattern), where and size in bytes (expected, where it is absent).
+    name, hub: ids; path: where it lies on this machine, ready for use (None: it does not); problem: why a copy that is
+    here cannot be used (None without one); note; licence; looked_in: folders that are searched; files: path (within the
+    folder, a pattern), where and size in bytes (expected, where it is absent), also of a copy that cannot be used.
     """
     from vace import hub
     from vace.bases import BASES, MODELS, base_of_model
@@ -120,12 +121,14 @@ def model_rows() -> list[dict]:
 
     rows = []
     for name, repositories in MODELS.items():
+        path = problem = None
         try:
-            folder = find_checkpoint(None, name, base=base_of_model(name), no_download=True).path
-        except VaceError:
-            folder = None
+            path = folder = find_checkpoint(None, name, base=base_of_model(name), no_download=True).path
+        except VaceError as error:
+            folder = next((place for place in folders_of(name) if place.is_dir()), None)
+            problem = str(error) if folder else None
         looked_in = [*(str(place) for place in folders_of(name)), str(hub.cache())]
-        row = {"name": name, "hub": list(repositories), "path": str(folder) if folder else None}
+        row = {"name": name, "hub": list(repositories), "path": str(path) if path else None, "problem": problem}
         row |= {"note": MODEL_NOTES.get(name, ""), "licence": base_of_model(name).licence, "looked_in": looked_in}
         rows.append(row | {"files": [_model_file(folder, *file) for file in MODEL_FILES[name]]})
     return rows + [_toy_row(base) for base in BASES.values()]
@@ -136,7 +139,7 @@ def _toy_row(base) -> dict:
 
     note = f"the embedded toy of {base.name}: serves when no other model is found"
     return {
-        "name": TINY, "hub": [], "path": str(tiny_folder(base)), "note": note, "licence": "Apache-2.0",
+        "name": TINY, "hub": [], "path": str(tiny_folder(base)), "problem": None, "note": note, "licence": "Apache-2.0",
         "looked_in": [], "files": [],
     }  # fmt: skip
 
@@ -161,7 +164,8 @@ def list_models() -> str:
             lines.append(f"{'':<18} here: {row['path']}")
         else:
             lines.append(f"{'':<18} looked in {', '.join(row['looked_in'])}")
-            lines.append(f"{'':<18} not here; get it: vace models pull {row['name']}, or {command(row['hub'][0])}")
+            get = f"get it: vace models pull {row['name']}, or {command(row['hub'][0])}"
+            lines.append(f"{'':<18} {'problem: ' + row['problem'] if row['problem'] else 'not here; ' + get}")
     lines.append("")
     lines.append("Use one with --model_name NAME, or any folder or hub id with --ckpt_dir.")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from vace.errors import InputError
 from vace.flags import flags_for
 from vace.generate import Generated, generate
 from vace.job import PROMPT_FLAGS, Job, prepare_job, with_extended_prompt
+from vace.layer_syntax import parse_layers
 from vace.materials import report_unused
 from vace.media.manifest import read_json, write_json
 from vace.places import Places
@@ -24,7 +25,7 @@ from vace.rows import Task
 from vace.runs import FILE_FLAGS, SCHEMA, OutputFolder, full_paths, read_manifest, split_list
 from vace.settings import TRANSLATED, Settings, check_foreign
 from vace.sources import open_sources, plan_footage
-from vace.tasks import LAYERED, find_task, resolve_mode
+from vace.tasks import LAYERED, TASKS, find_task, resolve_mode
 
 log = logging.getLogger("vace")
 
@@ -117,7 +118,8 @@ def pipeline(
     if not row.annotator:
         report_unused(row, None, given, aside=("size", "frame_num"))
     check_foreign(given, find_base(base))
-    job = prepare_job(prompt, base=base, **_only(find_base(base).name, given))
+    extension = given.pop("prompt_extension", None)
+    job = prepare_job(prompt, base=base, prompt_extension=extension, **_only(find_base(base).name, given))
     given["seed"] = job.settings.seed
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(OutputFolder(save_dir, "--save_dir", Path("results") / job.checkpoint.name))
@@ -125,12 +127,15 @@ def pipeline(
         if row.annotator:
             before = stack.enter_context(OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / row.name))
         _check_second_stage(out, job.settings, given, resume)
-        job = with_extended_prompt(job, task, **_led_by(row, job.settings, given))
+        if job.given.get("use_prompt_extend"):
+            _check_files(task, given)
+            job = with_extended_prompt(job, task, **_led_by(row, job.settings, given | {"task": task}))
         given = {name: value for name, value in given.items() if name not in (*PROMPT_FLAGS, *TRANSLATED)}
         parameters = full_paths(given | job.parameters()) | {"task": task}
         parameters["save_dir"] = str(out.path.resolve())
         parameters["pre_save_dir"] = str(before.path.resolve()) if before else None
-        write_json(out.file(JOB_FILE), {"schema": SCHEMA, "command": "pipeline", "parameters": parameters})
+        told = {"schema": SCHEMA, "command": "pipeline", "parameters": parameters}
+        write_json(out.file(JOB_FILE), told | ({"prompt_extension": job.extension} if job.extension else {}))
         try:
             outcome = _stages(row, job, parameters, given, before and before.path, out.path, progress, resume)
         except KeyboardInterrupt:
@@ -148,27 +153,45 @@ def _check_second_stage(out: OutputFolder, settings: Settings, given: dict, resu
     open_sources(None, None, given.get("src_ref_images")).close()
 
 
+def _check_files(task: str, given: dict) -> None:
+    """Raise InputError for a file that is not there, before a language model is fetched or asked."""
+    layers = parse_layers(task) if find_task(task).name == LAYERED else []
+    files = [(flag, path) for flag in FILE_FLAGS for path in split_list(given.get(flag), files=True)]
+    for flag, path in [*files, *(file for layer in layers for file in layer.files())]:
+        if not Path(path).exists():
+            raise InputError(f"--{flag} {path}: no such file")
+
+
 def _led_by(row: Task, settings: Settings, given: dict) -> dict:
     """What the video will be led by, as far as the flags tell before anything is prepared."""
-    pictures = len(split_list(given.get("image"), files=True)) if "src_ref_images" in row.outputs else 0
+    rows = [(row, given)]
+    if row.name == LAYERED:
+        rows = [(TASKS[layer.task], given | layer.flags) for layer in parse_layers(given["task"])]
+    pictures = sum(
+        len(split_list(flags.get("image"), files=True)) for one, flags in rows if "src_ref_images" in one.outputs
+    )
     extra = len(split_list(given.get("src_ref_images"), files=True))
-    has = {f"has_{kind}": f"src_{kind}" in row.outputs for kind in ("video", "mask")}
-    return {"refs": pictures + extra, "seconds": settings.frame_num / settings.fps, **has}
+    has = {f"has_{kind}": any(f"src_{kind}" in one.outputs for one, _ in rows) for kind in ("video", "mask")}
+    # How long a clip is, is seen when it is prepared.
+    seconds = None if given.get("video") or row.name == LAYERED else settings.frame_num / settings.fps
+    return {"refs": pictures + extra, "seconds": seconds, **has}
 
 
 def resumed(folder: Path) -> dict:
     """The parameters of the pipeline run in `folder`, finished or not, as keywords for `pipeline`."""
     job = folder / JOB_FILE
     if job.is_file():
-        parameters = dict(read_json(job)["parameters"])
+        manifest = read_json(job)
     else:
         manifest = read_manifest(folder, "--resume")
         if manifest["command"] != "pipeline":
             raise InputError(
                 f"--resume {folder}: made by `vace {manifest['command']}`; give a pipeline's result folder"
             )
-        parameters = dict(manifest["parameters"])
-    return parameters | {"save_dir": str(folder), "resume": True}
+    parameters = manifest["parameters"] | {"save_dir": str(folder), "resume": True}
+    if manifest.get("prompt_extension"):
+        parameters["prompt_extension"] = manifest["prompt_extension"]
+    return parameters
 
 
 def _only(command: str, given: dict) -> dict:

@@ -45,7 +45,13 @@ CHOICES = {
     "intermediates": ("exact", "small"),
 }
 # Numbers of one base's options: least, most.
-RANGES = {"stg_scale": (0, 100), "stg_rescale": (0, 1), "decode_timestep": (0, 1), "decode_noise_scale": (0, 1)}
+RANGES = {
+    "frame_rate": (1, 240),
+    "stg_scale": (0, 100),
+    "stg_rescale": (0, 1),
+    "decode_timestep": (0, 1),
+    "decode_noise_scale": (0, 1),
+}
 TRANSLATED = ("width", "height", "precision", "image_cond_noise_scale")  # flags of LTX's own that become shared ones
 PRECISIONS = {"bfloat16": "bfloat16", "mixed_precision": "float32"}  # of LTX's original command line
 
@@ -123,9 +129,9 @@ def resolve_settings(
     check_foreign(given, base)
     if prompt is None or not str(prompt).strip():
         raise InputError("--prompt: empty; describe in words what the video shows")
-    given = _translated(given, base)
-    asked = given.get("frame_num")
     own = {SHORT_NAMES.get(name, name): value for name, value in model_defaults.items()}
+    given = _translated(given, str(own.get("size") or base.defaults["size"]), base)
+    asked = given.get("frame_num")
     values = {name: _first(given.get(name), own.get(name), value) for name, value in defaults_of(base).items()}
     _check(values, base)
     values["seed"] = draw_seed(int(values["seed"]))
@@ -137,8 +143,11 @@ def _check(values: dict, base: Base) -> None:
     """Numbers in their ranges, choices among the known; lists of one flag brought to tuples."""
     check_number("steps", values["steps"], 1, whole=True)
     check_number("num_videos", values["num_videos"], 1, whole=True)
-    for name in ("shift", "guidance_scale", "frame_rate"):
-        check_positive(name, values.get(name))
+    check_positive("shift", values["shift"])
+    if base.guides_below_one:
+        check_positive("guidance_scale", values["guidance_scale"])
+    else:
+        check_number("guidance_scale", values["guidance_scale"], 0)
     check_number("context_scale", values["context_scale"], 0)
     check_frame_num(values["frame_num"], base.frame_stride)
     for name, (low, high) in RANGES.items():
@@ -153,17 +162,20 @@ def _check(values: dict, base: Base) -> None:
     parse_size(str(values["size"]), base.stride, names=base.sizes)
 
 
-def _translated(given: Mapping[str, object], base: Base) -> dict[str, object]:
-    """Flags of LTX's original command line in terms of the shared ones: height and width, precision."""
+def _translated(given: Mapping[str, object], size: str, base: Base) -> dict[str, object]:
+    """Flags of LTX's original command line in terms of the shared ones: height and width, precision.
+
+    size: the model's own, from which a side that was not given is taken.
+    """
     given = dict(given)
     sides = {side: given.pop(side, None) for side in ("width", "height")}
     if any(side is not None for side in sides.values()):
         if given.get("size") is not None:
             raise InputError("--size says width and height at once; leave out --width and --height, or --size")
-        usual = dict(
-            zip(sides, parse_size(str(base.defaults["size"]), base.stride, names=base.sizes).sides, strict=True)
+        usual = dict(zip(sides, parse_size(size, base.stride, names=base.sizes).sides, strict=True))
+        given["size"] = "{width}x{height}".format_map(
+            {side: usual[side] if sides[side] is None else sides[side] for side in sides}
         )
-        given["size"] = "{width}x{height}".format_map({side: sides[side] or usual[side] for side in sides})
     if given.pop("image_cond_noise_scale", None) is not None:
         log.warning("--image_cond_noise_scale has no effect: the original never uses it with VACE")
     precision = given.pop("precision", None)

@@ -156,7 +156,7 @@ def read_tensors(sources: Sources, shape: Shape, settings: Settings):
     """(frames [3,T,H,W] in -1..1, mask [1,T,H,W] in 0..1, references [[3,1,H,W]]) as the model sees them, float32."""
     from vace.conditioning import context, pixels
 
-    crop = settings.base.crop_reference()
+    crop = settings.base.crop_reference
     refs = [pixels.letterbox(crop(image), shape.width, shape.height) for image in sources.refs]
     if sources.video is None:
         return *context.empty_source(shape.model_count, shape.width, shape.height), refs

@@ -135,7 +135,9 @@ def _read_header(path: Path) -> dict[str, Shape]:
             raise CheckpointError(f"{path}: a git-lfs pointer, not the weights; run 'git lfs pull' there")
         length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else 0
         if not 2 <= length <= size - 8:
-            raise CheckpointError(f"{path}: not a safetensors file, or cut off within its header ({size} bytes)")
+            raise CheckpointError(
+                f"{path}: not a safetensors file, or cut off within its header ({size} bytes); download it again"
+            )
         file.seek(8)
         text = file.read(length)
     try:

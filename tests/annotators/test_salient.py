@@ -85,6 +85,20 @@ def test_the_map_is_stretched_before_it_counts():
     assert salient_region(saliency // 4 + 60)[0, :4].tolist() == [0, 0, 0, 255]
 
 
+def test_a_picture_of_one_pixel(vace, tmp_path):
+    """Nothing stands out: an error for the task that asks for the thing, the whole picture for the one that need not."""
+    from vace.media.image import read_image, write_image
+
+    image = np.full((1, 1, 3), (5, 6, 7), np.uint8)
+    write_image(tmp_path / "one.png", image)
+    asked = ("--image", tmp_path / "one.png", "--backend", "embedded")
+    outcome = vace("preprocess", "--task", "image_reference", "--mode", "salient", *asked)
+    assert outcome.code == 2 and "nothing stands out in this picture; mark it with --mask or --bbox" in outcome.err
+    outcome = vace("preprocess", "--task", "image_salient", *asked)
+    assert outcome.code == 0, outcome.err
+    assert np.array_equal(read_image(outcome.json["src_ref_images"][0]), image)
+
+
 def test_embedded_cuts_out_the_astronaut(root):
     from vace.media.image import read_image
 

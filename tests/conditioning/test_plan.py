@@ -71,6 +71,19 @@ def test_a_prepared_file_enters_one_to_one():
 
 
 @pytest.mark.parametrize(
+    ("frames", "rate", "speed"),
+    [(49, 25, "0.64x"), (49, 8, "2.00x"), (100, 25, "0.64x"), (49, 16.1, None), (100, 16, None), (1, 25, None)],
+)
+def test_a_prepared_file_of_another_rate_says_how_fast_it_runs(frames, rate, speed):
+    """Cut at the end or not; a single frame has no speed."""
+    plan = plan_frames(constant_timestamps(frames, rate), 81, policy="exact")
+    pace = plan.describe().partition(" fps, ")[2].partition(";")[0]
+    assert pace == ("one to one" if speed is None else f"one to one, at {speed} speed")
+    own = plan_frames(constant_timestamps(frames, rate), 81, policy="exact", keeps_pace=True)
+    assert "x speed" not in own.describe()
+
+
+@pytest.mark.parametrize(
     ("frames", "filler", "budget", "expected", "sound"),
     [
         (82, [(1, 81)], 81, [*range(41), *range(42, 82)], None),  # first and last frame: one from the middle

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vace import hub
 from vace.errors import InputError, MissingWeights, nearest
+from vace.hf_loading import COLLECTION, collection_folders, roots
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("vace")
 
 BACKENDS = ("auto", "neural", "embedded")
-COLLECTION = "ali-vilab/VACE-Annotators"  # the original's files, below a folder of that name
 
 
 @dataclass(frozen=True)
@@ -119,18 +118,6 @@ class Choice:
 
     def as_dict(self) -> dict:
         return asdict(self)
-
-
-def roots() -> list[Path]:
-    """Folders that may hold the collection or a transformers folder: ./models, then $VACE_MODELS."""
-    return [Path("models"), *(Path(root).expanduser() for root in [os.environ.get("VACE_MODELS")] if root)]
-
-
-def collection_folders() -> list[Path]:
-    """Copies of the collection on this machine: in `roots`, and in the hub cache."""
-    cached = hub.cached_folder(COLLECTION)
-    folders = [root / COLLECTION.partition("/")[2] for root in roots()] + ([cached] if cached else [])
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def find_weights(row: Network) -> Weights | None:

@@ -24,6 +24,7 @@ POLICIES = {
     "exact": "frame by frame, for files prepared for the model",
 }
 NO_LIMIT = 2**40  # frames
+SAME_PACE = 0.01  # of the speed: less is no change
 LEAST_FILLER = 4  # frames: one latent frame for the model to invent
 
 
@@ -81,7 +82,9 @@ class FramePlan:
 
     def _pace(self) -> str:
         if self.policy == "exact":
-            return "one to one"
+            speed = self.fps / self.source_fps
+            changes = self.source_count > 1 and abs(speed - 1) > SAME_PACE
+            return f"one to one, at {speed:.2f}x speed" if changes else "one to one"
         if self.keeps_duration:
             return "at the source's speed"
         if self.count == 1:
@@ -190,14 +193,14 @@ def _exact_ids(total: int, limit: int, filler: Sequence[tuple[int, int]], name: 
 
 
 def _sound(policy: str, ids: Sequence[int], fps: float, total: int, seconds: float) -> tuple[float, float] | None:
-    """(start, length) of the source's sound for the result, where an unbroken piece keeps its speed (to 1 %)."""
+    """(start, length) of the source's sound for the result, where an unbroken piece keeps its speed (see SAME_PACE)."""
     length = len(ids) / fps
     if policy == "auto":
         return 0.0, min(length, seconds)
     frame = seconds / total
     spanned = seconds if policy == "uniform" else frame * len(ids)
     unbroken = policy == "uniform" or ids[-1] - ids[0] == len(ids) - 1
-    if unbroken and abs(length - spanned) <= 0.01 * spanned:
+    if unbroken and abs(length - spanned) <= SAME_PACE * spanned:
         return ids[0] * frame, min(length, spanned)
     return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 from vace import hub
 from vace.bases import LTX, MODELS, WAN, Base, base_of_model
 from vace.errors import CheckpointError, InputError, MissingWeights, nearest
-from vace.weight_files import find_files, read_header, read_json
+from vace.weight_files import find_files, fingerprint, read_header, read_json
 
 TINY = "tiny"
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
-_LTX_KEY = "patchify_proj.weight"
+_LTX_KEY, _VACE_KEY = "patchify_proj.weight", "patchify_context_proj."
+_OF_WAN = ("diffusion_pytorch_model", "models_t5", "Wan2.1_VAE")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 
 
@@ -58,6 +59,13 @@ class Checkpoint:
     def base(self) -> str:
         return LTX.name if self.layout == LTX.name else WAN.name
 
+    def fingerprint(self) -> str:
+        """16 hex digits that tell these weights, this tokenizer and these settings from others."""
+        parts = (self.transformer, self.text_encoder, self.vae)
+        files = {file for part in parts for file in (*part.files, *([part.config] if part.config else []))}
+        files |= {path for path in self.tokenizer.iterdir() if path.is_file()}
+        return fingerprint({path.resolve() for path in [*files, *([self.settings] if self.settings else [])]})
+
 
 def find_checkpoint(
     ckpt_dir: str | None,
@@ -78,13 +86,14 @@ def find_checkpoint(
     """
     settings = Path(config) if config else None
     if settings is not None and not settings.is_file():
-        raise InputError(f"--config {config}: no such file; give a json with num_heads, vace_layers and text_len")
+        wanted = "num_attention_heads" if base is LTX else "num_heads, vace_layers and text_len"
+        raise InputError(f"--config {config}: no such file; give a json with {wanted}")
     if text_encoder_path is not None and base is not LTX:
         raise InputError("--text_encoder_path: for --base ltx; the text encoder of Wan lies in its checkpoint's folder")
-    texts = Path(text_encoder_path).expanduser() if text_encoder_path else None
+    texts = _texts_folder(text_encoder_path) if text_encoder_path else None
     name = _model_key(model_name, base) if model_name else None
     if ckpt_dir:
-        folder = tiny_folder(base) if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download)
+        folder = tiny_folder(base) if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download, base)
         found = open_checkpoint(folder, settings, texts, base)
         if name and _size(name) != _size(found.name) and (found.is_toy or found.name in MODELS or name == TINY):
             raise InputError(f"--ckpt_dir {ckpt_dir} is {found.name}, --model_name says {name}; leave one of them out")
@@ -159,15 +168,44 @@ def _recognised(place: Path, texts: Path | None, base: Base | None) -> tuple[str
     return layout, parts
 
 
+def _texts_folder(text_encoder_path: str) -> Path:
+    """The folder that holds text_encoder/ and tokenizer/; given either of these, its own."""
+    folder = Path(text_encoder_path).expanduser()
+    if folder.name == "text_encoder" and not (folder / "text_encoder").is_dir():
+        folder = folder.parent
+    if not (find_files(folder / "text_encoder", "model") and _tokenizer_folder(folder)):
+        raise InputError(
+            f"--text_encoder_path {text_encoder_path}: holds no text_encoder/model*.safetensors beside a tokenizer/; "
+            "give the folder that has both"
+        )
+    return folder
+
+
 def single_file(folder: Path) -> Path | None:
-    """The LTX checkpoint in a folder: the one .safetensors at its top that holds a VACE-LTX or LTX transformer."""
+    """The LTX checkpoint in a folder: the one .safetensors at its top with LTX's transformer, of VACE before others.
+
+    Raises CheckpointError where several could be meant.
+    """
     if (folder / "transformer").is_dir() or not folder.is_dir():
         return None
-    for path in sorted(folder.glob("*.safetensors")):
-        if not path.name.startswith(("diffusion_pytorch_model", "models_t5", "Wan2.1_VAE")):
-            if _is_ltx(path):
-                return path
-    return None
+    files = [path for path in sorted(folder.glob("*.safetensors")) if not path.name.startswith(_OF_WAN)]
+    if len(files) == 1:
+        return files[0] if _is_ltx(files[0]) else None
+    names = {path: _keys(path) for path in files}
+    found = [path for path in files if any(key.endswith(_LTX_KEY) for key in names[path])]
+    leading = [path for path in found if any(_VACE_KEY in key for key in names[path])] or found
+    if len(leading) > 1:
+        listed = ", ".join(path.name for path in leading)
+        raise CheckpointError(f"{folder}: several LTX models ({listed}); name one of the files with --ckpt_path")
+    return leading[0] if leading else None
+
+
+def _keys(file: Path) -> Iterable[str]:
+    """The tensors' names; of a file that cannot be read, none."""
+    try:
+        return read_header(file)
+    except CheckpointError:
+        return ()
 
 
 def _is_ltx(file: Path) -> bool:
@@ -184,14 +222,15 @@ def tiny_folder(base: Base = WAN) -> Path:
     raise MissingWeights(f"the embedded model {base.tiny} is not in this installation; install vace again")
 
 
-def _explicit_folder(ckpt_dir: str, no_download: bool) -> Path:
+def _explicit_folder(ckpt_dir: str, no_download: bool, base: Base) -> Path:
     folder = Path(ckpt_dir).expanduser()
     if folder.exists():
         return folder
     if _HUB_ID.match(ckpt_dir) and not Path(folder.parts[0]).is_dir() and folder.parts[0] != "models":
         cached = hub.cached_folder(ckpt_dir)
         return cached if cached is not None and _is_whole(cached) else _fetched(ckpt_dir, no_download)
-    raise MissingWeights(f"--ckpt_dir {ckpt_dir}: no such folder; {_advice(folder)}")
+    what, place = ("file", folder.parent) if folder.suffix == ".safetensors" else ("folder", folder)
+    raise MissingWeights(f"--ckpt_dir {ckpt_dir}: no such {what}; {_advice(place, base)}")
 
 
 def _model_key(model_name: str, base: Base) -> str:

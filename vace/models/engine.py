@@ -8,7 +8,7 @@ call is interrupted: its state is local to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ from vace.speed.cpu_convolution import apply_onednn
 
 log = logging.getLogger("vace")
 
-OnStep = Callable[[int, int, torch.Tensor, torch.Tensor], None]
+A_TEXT = "a boat on the sea"  # that every tokenizer of these models can write
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> tuple[dict[str, Part], Any]:
@@ -48,22 +48,38 @@ def check_checkpoint(checkpoint: Checkpoint) -> tuple[dict[str, Part], Any]:
     if problems:
         raise CheckpointError("; ".join(dict.fromkeys(str(error) for error in problems))) from problems[0]
     check_parts(parts)
-    known = parts["text_encoder"].config["vocab_size"]
-    highest = max(tokenizer.get_vocab().values())
+    _check_tokenizer(checkpoint, tokenizer, parts["text_encoder"].config)
+    return parts, tokenizer
+
+
+def _check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, encoder: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for a tokenizer that is not the text encoder's, as far as can be told, or is damaged."""
+    known, highest = encoder["vocab_size"], max(tokenizer.get_vocab().values())
     if highest >= known:
         raise CheckpointError(
             f"{checkpoint.tokenizer}: a tokenizer of {highest + 1} tokens, the text encoder knows {known}; "
             "these files are of two models"
         )
-    return parts, tokenizer
+    for name in ("eos_token_id", "pad_token_id"):
+        stated, own = encoder.get(name), getattr(tokenizer, name)
+        if stated is not None and own is not None and stated != own:
+            raise CheckpointError(
+                f"{checkpoint.tokenizer}: its {name} is {own}, the text encoder's {stated}; download it again"
+            )
+    ids = tokenizer(A_TEXT, add_special_tokens=False)["input_ids"]
+    if not ids or set(ids) <= {tokenizer.unk_token_id}:
+        raise CheckpointError(f"{checkpoint.tokenizer}: knows no word of '{A_TEXT}'; it is damaged, download it again")
 
 
 class Engine:
     """A base model over checked parts. `dtypes`: the float type of each component.
 
-    Each engine adds encode_prompts, encode_context, denoise and decode_chunks, and says with `sampling` and `decoding`
-    which of the settings of a job the last two take.
+    Each engine adds encode_context, denoise and decode_chunks, says with `sampling` and `decoding` which of the
+    settings of a job the last two take, and how prompts are cleaned and how long they may be (`clean`, `text_len`).
     """
+
+    clean: staticmethod
+    text_len: int
 
     def __init__(
         self,
@@ -81,17 +97,32 @@ class Engine:
         self._tokenizer = tokenizer
         self._dtypes = dtypes
         self._modules: dict[str, torch.nn.Module] = {}
+        self._neutral: dict[tuple[int, ...], Any] = {}  # what the VAE makes of an all-neutral video, by its shape
         self._texts: dict[text.TokenRow, torch.Tensor] = {}  # states of the last job's texts
         self._homes = dict.fromkeys(COMPONENTS, device)
         if t5_cpu:
             self._homes["text_encoder"] = torch.device("cpu")
 
-    def _encode_texts(self, texts: Sequence[str], text_len: int, clean: text.Clean) -> list[torch.Tensor]:
+    def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
+        texts = [prompt] if negative is None else [prompt, negative]
+        self._warn_of_loss(prompt)
+        states = self._encode_texts(texts)
+        return states[0], states[1] if negative is not None else None
+
+    def _warn_of_loss(self, prompt: str) -> None:
+        """Tell what of the prompt the model never gets to read."""
+        cleaned = self.clean(prompt)
+        count = len(self._tokenizer(cleaned)["input_ids"])
+        if count > self.text_len:
+            log.warning("the prompt has %d tokens, and the model reads %d: its end is left out", count, self.text_len)
+
+    def _encode_texts(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """States [tokens, width] of each text, on the engine's device; only texts not seen before ask the encoder."""
         part, home = self._parts["text_encoder"], self._homes["text_encoder"]
-        cache = TextCache(part.weights.files, self._dtypes["text_encoder"], home)
-        rows = text.token_rows(self._tokenizer, texts, text_len, clean)
-        states = {row: self._texts.get(row, cache.get(row)) for row in rows}
+        cache = TextCache(part, self._dtypes["text_encoder"], home)
+        rows = text.token_rows(self._tokenizer, texts, self.text_len, self.clean)
+        states = {row: self._texts[row] if row in self._texts else cache.get(row) for row in rows}
         missing = [row for row, found in states.items() if found is None]
         if missing:
             with self._in_use("text_encoder") as model:
@@ -104,6 +135,8 @@ class Engine:
     def release(self) -> None:
         """Drops every component from memory; the next call reads it again."""
         self._modules.clear()
+        self._neutral.clear()
+        self._texts.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -127,6 +160,11 @@ class Engine:
             torch.cuda.empty_cache()
         elif name == "text_encoder" and self.device.type == "cpu":
             del self._modules[name]
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of components that float16 overflows in: T5's feed-forward layers, LTX's VAE."""
+    return torch.bfloat16 if dtype == torch.float16 else dtype
 
 
 def load_engine(

@@ -167,7 +167,10 @@ def _match(model: nn.Module, part: Part) -> dict[str, tuple[int, ...]]:
         if keys
     ]
     if problems:
-        raise CheckpointError(f"{part.source}: tensors do not fit the {part.component}: {', '.join(problems)}")
+        raise CheckpointError(
+            f"{part.source}: tensors do not fit the {part.component}: {', '.join(problems)}; "
+            "download it again, or see whether it is of another model"
+        )
     return wanted
 
 

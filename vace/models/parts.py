@@ -60,6 +60,7 @@ def _read_single(component: str, checkpoint: Checkpoint, found: Component, weigh
     from vace.models.ltx import configs, keymaps
     from vace.models.ltx.metadata import stated_config
 
+    configs.check_is_ltx(weights.shapes, source)
     names = {new: old for old, new in keymaps.class_names(component, weights.shapes).items()}
     shapes = {new: weights.shapes[old] for new, old in names.items()}
     everything = stated_config(found.files[0])

@@ -28,6 +28,7 @@ from vace.prompts.extend import BY_API, Answer, PromptError
 log = logging.getLogger("vace")
 
 TIMEOUT_SECONDS = 60.0  # of one try, from looking the host up to the last byte
+LONGEST_TIMEOUT = 3600.0
 TRIES = 3
 BACKOFF_SECONDS = 1.0  # before the second try; doubled before each further one
 LONGEST_WAIT = 60.0  # that a server's Retry-After is waited for
@@ -213,18 +214,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def open_api(mode: str, address: str | None, model: str | None, timeout: float = TIMEOUT_SECONDS) -> ApiWriter:
     """The writer that --prompt_api and --prompt_api_model mean; *_ds modes know DashScope's address and a model.
 
-    Its region is that of the host in DASH_API_URL, as in the original, else China. Raises InputError for an address or
-    a model that is wanting or wrong, for a key that is, and for a key that would go unencrypted to another machine.
+    Its region is that of the host in DASH_API_URL, as in the original, else China; its keys go to no other `address`.
+    Raises InputError for an address or a model that is wanting or wrong, for a key that is, for a timeout that is none,
+    and for a key that would go unencrypted to another machine.
     """
     is_dash = mode.endswith(BY_API)
     if not address and not is_dash:
         raise InputError("--prompt_api_model: give the address too, --prompt_api https://HOST/v1")
     if not model and not is_dash:
         raise InputError(f"--prompt_api {_origin(address)}: say which model, --prompt_api_model NAME")
-    if not timeout > 0:
-        raise InputError(f"--prompt_api_timeout {timeout}: give a number of seconds above 0")
+    check_timeout(timeout)
     base = _checked(address or f"https://{_dash_host()}{DASH_PATH}")
-    names = (OWN_KEY, *(DASH_KEYS if is_dash else ()), *((OPENAI_KEY,) if address else ()))
+    is_dashs_own = not address or urllib.parse.urlsplit(base).hostname in DASH_HOSTS.values()
+    names = (OWN_KEY, *(DASH_KEYS if is_dash and is_dashs_own else ()), *((OPENAI_KEY,) if address else ()))
     name = next((name for name in names if name in os.environ), None)
     key = os.environ[name].strip() if name else ""
     writer = ApiWriter(base, model or DASH_MODEL, key or None, name or names[0], timeout)
@@ -238,6 +240,14 @@ def open_api(mode: str, address: str | None, model: str | None, timeout: float =
         remedy = "to nothing, if the server wants none" if address else "and run again"
         raise InputError(f"--prompt_api {writer.host}: no key; set {' or '.join(names)} {remedy}")
     return writer
+
+
+def check_timeout(seconds: float) -> None:
+    """Raise InputError for a time limit that is none: not a number, endless, nothing or less, or too long."""
+    if not 0 < seconds <= LONGEST_TIMEOUT:
+        raise InputError(
+            f"--prompt_api_timeout {seconds:g}: give a number of seconds above 0, at most {LONGEST_TIMEOUT:g}"
+        )
 
 
 def _dash_host() -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vace import hub, weight_files
+from vace import hf_loading, hub, weight_files
 from vace.errors import CheckpointError, DeviceError, InputError, MissingWeights
 from vace.prompts.extend import Answer
 
@@ -25,6 +25,7 @@ LARGE, SMALL = "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"
 SAMPLING: Mapping[str, float] = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 WANTED = (*hub.TRANSFORMERS, "*.jinja", "*.model")  # the chat template may be a file of its own
+_ENDLESS = 10**12  # tokenizers that know no limit say 10**30
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
 
 
@@ -129,11 +130,10 @@ def _absent(folder: Path) -> list[str]:
 
 
 def _local_copy(repository: str) -> Path | None:
-    from vace.annotators.networks import collection_folders, roots
-
     name = repository.partition("/")[2]
     cached = hub.cached_folder(repository)
-    places = [*(root / name for root in roots()), *(folder / "llm" / name for folder in collection_folders())]
+    places = [root / name for root in hf_loading.roots()]
+    places += [folder / "llm" / name for folder in hf_loading.collection_folders()]
     for folder in [*places, *([cached] if cached else [])]:
         try:
             if folder.is_dir() and not _absent(folder):
@@ -162,26 +162,17 @@ def _answer(
     seed: int,
     max_tokens: int,
 ) -> Answer:
-    from vace.annotators.nets.loading_hf import quiet, readable, tokenizer_of
-
-    tokenizer = tokenizer_of(folder)
-    if not tokenizer.chat_template:
-        remedy = f"give an Instruct model, e.g. {SMALL}"
-        raise CheckpointError(f"{folder}: its tokenizer has no chat template, so it takes no instructions; {remedy}")
-    with readable(str(folder)):
-        # Qwen3's template asks it to think aloud unless told otherwise; others do not look at this.
-        ids = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, enable_thinking=False, return_dict=True, return_tensors="pt"
-        )["input_ids"]
-    model = _load(folder, dtype)
-    room = getattr(model.config, "max_position_embeddings", None)
+    tokenizer = hf_loading.tokenizer_of(folder)
+    ids = _asked(tokenizer, folder, messages)
+    room = _room(folder, tokenizer)
     if room and ids.shape[1] + max_tokens > room:
         raise InputError(
             f"--prompt: {ids.shape[1]} tokens with the rules, and {max_tokens} to write; {folder.name} takes {room} in "
             "all; shorten it"
         )
+    model = _load(folder, dtype)
     config = _generation(model, tokenizer, max_tokens)
-    with quiet():
+    with hf_loading.quiet():
         written = model.to(device).generate(
             ids.to(device),
             attention_mask=ids.new_ones(ids.shape).to(device),
@@ -193,19 +184,35 @@ def _answer(
     return Answer(tokenizer.decode(written, skip_special_tokens=True), is_cut)
 
 
+def _asked(tokenizer: Any, folder: Path, messages: Sequence[Mapping[str, str]]) -> torch.Tensor:
+    """`messages` as the model's chat template puts them: int64 [1,tokens]. CheckpointError where it has none."""
+    if not tokenizer.chat_template:
+        remedy = f"give an Instruct model, e.g. {SMALL}"
+        raise CheckpointError(f"{folder}: its tokenizer has no chat template, so it takes no instructions; {remedy}")
+    with hf_loading.readable(str(folder)):
+        # Qwen3's template asks it to think aloud unless told otherwise; others do not look at this.
+        return tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, enable_thinking=False, return_dict=True, return_tensors="pt"
+        )["input_ids"]
+
+
+def _room(folder: Path, tokenizer: Any) -> int | None:
+    """Tokens that the model reads and writes in all, by config.json and the tokenizer; None where neither says."""
+    from transformers import AutoConfig
+
+    with hf_loading.readable(str(folder)), hf_loading.quiet():
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True).get_text_config()
+    said = (getattr(config, "max_position_embeddings", None), tokenizer.model_max_length)
+    return min((int(room) for room in said if room and room < _ENDLESS), default=None)
+
+
 def _load(folder: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
-    from vace.annotators.nets.loading_hf import quiet, readable, refuse_misfits
-
-    with readable(str(folder)), quiet():
-        model, report = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )  # fmt: skip
-    shaped = [f"{key} {tuple(found)}, not {tuple(wanted)}" for key, found, wanted in report["mismatched_keys"]]
-    refuse_misfits(str(folder), type(model).__name__, missing=report["missing_keys"], shaped=shaped)
-    return model.eval()
+    # Tensors beyond the network's own (a tied head, a vision part) do no harm.
+    return hf_loading.load(
+        AutoModelForCausalLM, str(folder), str(folder), (".*",), dtype=dtype, use_safetensors=True
+    )  # fmt: skip
 
 
 def _said(config: Any, name: str) -> float:

@@ -123,6 +123,8 @@ _WORDS = {
     ENGLISH: {
         "head": "What is known of this job:",
         "task": "Task: {name} ({help})",
+        "white": "What is cut out stands on white there: that white is no part of the scene. Put it into the place that "
+        "the video shows, and mention no white ground.",
         "video": "A source video is given; you cannot see it, so invent no details of it that the user does not name.",
         "mask": "Only the masked part of it is made.",
         "refs": "Reference pictures: {count}, which you cannot see ({what}). Each shows something that appears in the "
@@ -133,7 +135,8 @@ _WORDS = {
     },
     CHINESE: {
         "head": "关于这次任务：",
-        "task": "任务：{name}（{help}）",
+        "task": "任务：{name}",  # the help is English, and one language in the rules would draw in the other
+        "white": "抠出的主体在图片里是白底：白底不属于场景。请把主体写在视频的环境之中，不要提到白色背景。",
         "video": "给定了源视频；你看不到它，用户没有提到的细节不要编造。",
         "mask": "只重新生成遮罩内的部分。",
         "refs": "参考图片共{count}张，你看不到它们（{what}）。每一张都是视频中会出现的内容：请根据已知的说明，"
@@ -166,6 +169,7 @@ def complete(
     if _count(refs):
         what = words["joint"].join(_described(refs, names, system.language))
         lines.append(words["refs"].format(count=_count(refs), what=what))
+        lines += [words["white"]] if any(_REFERENCES.get(name) == _CUT_OUT for name in names) else []
     if seconds:
         lines.append(words["seconds"].format(seconds=f"{seconds:.1f}".removesuffix(".0")))
     return "\n".join([system.text, "", words["head"], *(f"- {line}" for line in lines)]) if lines else system.text

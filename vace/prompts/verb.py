@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vace")
 
-SEED = 2025  # as a Wan generation's
-
 
 def prompt(
     text: str,
@@ -33,7 +31,7 @@ def prompt(
     has_video: bool = False,
     has_mask: bool = False,
     seconds: float | None = None,
-    seed: int = SEED,
+    seed: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
     no_download: bool = False,
@@ -43,18 +41,21 @@ def prompt(
     use_prompt_extend: as `extend.resolve_mode` takes it. prompt_model: folder or hub id of an instruction model.
     prompt_api, prompt_api_model: an OpenAI-compatible API instead, asked at most prompt_api_timeout seconds a try.
     prompt_fallback: go on with `text` as it is, after a warning, when the language model does not deliver. task, refs,
-    has_video, has_mask, seconds: what is known of the video, as `system.complete` takes it. seed: -1 draws one.
+    has_video, has_mask, seconds: what is known of the video, as `system.complete` takes it. seed: -1 draws one, None is
+    the base's own.
     Raises InputError for flags that are wrong (with prompt_fallback too) and, without prompt_fallback, the VaceError
     that says why there is no better prompt.
     """
+    from vace.bases import find_base
     from vace.prompts.system import task_names
     from vace.runs import draw_seed
 
     mode = check(
         text, base=base, use_prompt_extend=use_prompt_extend, prompt_model=prompt_model, prompt_api=prompt_api,
         prompt_api_model=prompt_api_model, prompt_api_timeout=prompt_api_timeout,
+        prompt_fallback=prompt_fallback,
     )  # fmt: skip
-    seed = draw_seed(int(seed))
+    seed = draw_seed(int(find_base(base).defaults["seed"] if seed is None else seed))
     if mode == PLAIN:
         return Extended(text, text, mode, seed)
     task_names(task)  # an unknown task is the user's fault, not the language model's
@@ -86,22 +87,28 @@ def check(
     prompt_api: str | None = None,
     prompt_api_model: str | None = None,
     prompt_api_timeout: float | None = None,
+    prompt_fallback: bool = False,
 ) -> str:
     """The mode these flags mean, checked before anything heavy begins; nothing is loaded or asked.
 
     Raises InputError for an empty prompt, an unknown mode or one of the other base, flags that contradict each other or
-    want --use_prompt_extend, an address, model or key that is wanting or wrong.
+    want --use_prompt_extend, an address, model or key that is wanting or wrong, a time limit that is none.
     """
     if text is None or not str(text).strip():
         raise InputError("--prompt: empty; describe in words what the video shows")
     mode = resolve_mode(use_prompt_extend, base, text)
     given = {"prompt_model": prompt_model, "prompt_api": prompt_api, "prompt_api_model": prompt_api_model}
-    named = [f"--{flag}" for flag, value in given.items() if value is not None]
+    also = {"prompt_api_timeout": prompt_api_timeout, "prompt_fallback": prompt_fallback or None}
+    named = [f"--{flag}" for flag, value in (given | also).items() if value is not None]
     empty = next((flag for flag, value in given.items() if value is not None and not str(value).strip()), None)
     if empty:
         raise InputError(f"--{empty}: empty; give a value, or leave the flag out")
     if mode == PLAIN and named:
         raise InputError(f"{named[0]}: the prompt is not extended; add --use_prompt_extend, or leave {named[0]} out")
+    if prompt_api_timeout is not None:
+        from vace.prompts.api import check_timeout
+
+        check_timeout(prompt_api_timeout)
     if _is_by_api(mode, prompt_api, prompt_api_model):
         if prompt_model is not None:
             asked = f"--use_prompt_extend {mode}" if mode.endswith(BY_API) else "--prompt_api"

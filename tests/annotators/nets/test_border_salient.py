@@ -59,10 +59,17 @@ def test_a_thing_on_a_plain_or_speckled_ground(noise):
         assert overlap(one_map(image), mask) > 0.9
 
 
-@pytest.mark.parametrize("size", [(4, 6), (31, 17), (200, 300)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (300, 2), (4, 6), (31, 17), (200, 300)])
 def test_nothing_on_one_colour(size):
     for value in (0, 128, 255):
         assert not one_map(np.full((*size, 3), value, np.uint8)).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 40)])
+def test_nothing_where_all_is_border(noise, size):
+    """A single pixel ended in an IndexError: OpenCV takes the one row for three samples."""
+    assert border_prior(noise(1, *size)[0]) is None
+    assert not one_map(noise(1, *size)[0]).any()
 
 
 def test_nothing_in_noise(noise):

@@ -61,7 +61,7 @@ def test_whole_pipeline(engines, stem):
     negative, positive = texts(document, tensors)
     refs = tuple(tensors["posterior_noise_ref"]) if document["n_refs"] else ()
     posterior = PosteriorNoise(tensors["posterior_noise_unchanged"][0], tensors["posterior_noise_changed"][0], refs)
-    source = engine._source(context, None, "sample", posterior, "cpu")
+    source = context.tokens(engine._posterior(context, None, "sample", posterior, "cpu"))
     assert equal_within("LTX context latents", source[:, :256], tensors["source_latents"][0], 5e-5)
     assert equal_within("LTX context mask", source[:, 256:], tensors["source_mask_latents"][0], 1e-6)
     seen = []
@@ -118,10 +118,10 @@ def test_a_seed_means_something_and_the_same_seed_the_same(tiny):
 
 def test_the_source_is_drawn_with_the_seed_unless_its_mode_is_asked_for(tiny):
     context, *_ = a_job(tiny)
-    one, two, again = (tiny._source(context, seed, "sample", None, "cpu") for seed in (5, 6, 5))
-    mode = tiny._source(context, None, "mode", None, "cpu")
+    one, two, again = (context.tokens(tiny._posterior(context, seed, "sample", None, "cpu")) for seed in (5, 6, 5))
+    mode = context.tokens(tiny._posterior(context, None, "mode", None, "cpu"))
     assert torch.equal(one, again) and not torch.equal(one, two)
-    assert torch.equal(mode, tiny._source(context, 6, "mode", None, "cpu"))
+    assert torch.equal(mode, context.tokens(tiny._posterior(context, 6, "mode", None, "cpu")))
     assert torch.equal(one[:, 256:], mode[:, 256:])  # the mask is not drawn
 
 

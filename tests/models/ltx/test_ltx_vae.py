@@ -124,10 +124,10 @@ def test_encoding_equals_the_original(golden_model, stem):
         for number, video in enumerate(tensors.get(name, ())):
             found = vae.moments(model, video)
             ours = {f"{name}_mean": found.mean, f"{name}_logvar_ch0": found.logvar}
-            ours[f"{name}_mode_normalized"] = vae.latents(model, found, None)
+            ours[f"{name}_mode_normalized"] = vae.latents(vae.statistics_of(model), found, None)
             if f"{name}_posterior_noise" in tensors:
                 noise = tensors[f"{name}_posterior_noise"][number]
-                ours[f"{name}_sample_normalized"] = vae.latents(model, found, noise)
+                ours[f"{name}_sample_normalized"] = vae.latents(vae.statistics_of(model), found, noise)
             for key in ours.keys() & tensors.keys():
                 assert equal_within("LTX VAE, encode", ours[key], tensors[key][number], BAR), key
                 compared += 1
@@ -202,10 +202,10 @@ def test_moments_and_latents_equal_the_class(plain):
     assert torch.equal(found.logvar.expand(128, -1, -1, -1), theirs.logvar[0])
     assert found.mean.untyped_storage().nbytes() == found.mean.nbytes  # no hold on the repeated channels
     mean, std = (values.view(-1, 1, 1, 1) for values in (plain.latents_mean, plain.latents_std))
-    assert torch.equal(vae.latents(plain, found, None), (theirs.mode()[0] - mean) / std)
+    assert torch.equal(vae.latents(vae.statistics_of(plain), found, None), (theirs.mode()[0] - mean) / std)
     sample = theirs.sample(torch.Generator().manual_seed(4))[0]
     noise = torch.randn(found.mean.shape, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(vae.latents(plain, found, noise), (sample - mean) / std)
+    assert torch.equal(vae.latents(vae.statistics_of(plain), found, noise), (sample - mean) / std)
 
 
 def test_the_log_variance_is_bounded(plain):
@@ -296,7 +296,7 @@ def test_half_precision_weights_give_float32_results(kind):
     model.latents_mean, model.latents_std = model.latents_mean.float(), model.latents_std.float()
     found = vae.moments(model, torch.zeros(3, 9, 32, 32))
     assert (found.mean.dtype, found.logvar.dtype) == (torch.float32, torch.float32)
-    clip = vae.latents(model, found, None)
+    clip = vae.latents(vae.statistics_of(model), found, None)
     video = vae.decode(model, clip, 0.05, noise=vae.seeded(torch.Generator().manual_seed(2)))
     assert video.dtype == torch.float32
     exact = vae.decode(model.float(), clip, 0.05, noise=vae.seeded(torch.Generator().manual_seed(2)))

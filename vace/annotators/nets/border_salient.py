@@ -76,6 +76,8 @@ def border_prior(image: np.ndarray) -> np.ndarray | None:
     """
     import cv2
 
+    if min(image.shape[:2]) < 3:  # all of it is border
+        return None
     distances = cv2.GaussianBlur(border_distances(image), (0, 0), 2) * _centre(*image.shape[:2])
     far = float(np.percentile(distances, 99.5))
     if far < DISTANT or far < CONTRAST * float(np.median(distances)):

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vace.conditioning import ltx_context
-from vace.conditioning.context import encode_once, trim_refs
+from vace.conditioning.context import check_shapes, encode_once, trim_refs
 from vace.errors import InputError
 from vace.models import engine
 from vace.models.denoise import OnStep, Predict, denoise, draw_noise
-from vace.models.engine import Engine
+from vace.models.engine import Engine, wide_dtype
 from vace.models.ltx import forward, vae
 from vace.models.ltx.cost import estimate, guided_rows
 from vace.models.ltx.guidance import guide
-from vace.models.ltx.schedule import make_schedule
+from vace.models.ltx.schedule import make_schedule, token_shift
 from vace.models.ltx.text import TEXT_LEN, clean_caption
 from vace.models.parts import COMPONENTS, Part, read_part
 from vace.models.wan.cost import part_bytes
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLING = ("steps", "shift", "guidance_scale", "context_scale")
 STG = ("stg_scale", "stg_rescale", "stg_mode", "stg_skip_layers", "posterior")
+POSTERIORS = ("sample", "mode")
 STRATEGIES = {"stg_a": "attention", "stg_r": "residual"}
 
 
@@ -37,13 +38,20 @@ STRATEGIES = {"stg_a": "attention", "stg_r": "residual"}
 class Context:
     """What leads a video, before anything is drawn: moments of the two halves and of R references, the folded mask.
 
-    folded: [128, T'+R, h, w], see vace/conditioning/ltx_context.py.
+    folded: [128, T'+R, h, w], see vace/conditioning/ltx_context.py. statistics: of the VAE's latents.
     """
 
     unchanged: vae.Moments
     changed: vae.Moments
     refs: tuple[vae.Moments, ...]
     folded: torch.Tensor
+    statistics: vae.Statistics
+
+    def tokens(self, draws: Sequence[torch.Tensor | None]) -> torch.Tensor:
+        """The context as the transformer reads it [N, 384]: latents drawn from the moments, None for a mode; mask."""
+        moments = (self.unchanged, self.changed, *self.refs)
+        found = [vae.latents(self.statistics, *pair) for pair in zip(moments, draws, strict=True)]
+        return ltx_context.join(found[0], found[1], found[2:], self.folded)
 
 
 @dataclass(frozen=True)
@@ -68,19 +76,28 @@ def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> to
 class LTXEngine(Engine):
     """A loaded VACE-LTX model. Latents are [128, T, h, w], videos [3, frames, height, width] in [-1, 1]."""
 
+    clean = staticmethod(clean_caption)
+    text_len = TEXT_LEN
+
     def __init__(
         self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool
     ) -> None:
-        # float16 overflows in T5's feed-forward layers and in the VAE; the model was trained in bfloat16.
-        wide = torch.bfloat16 if dtype == torch.float16 else dtype
-        super().__init__(
-            parts, tokenizer, device, {"transformer": dtype, "text_encoder": wide, "vae": wide}, *offloading
-        )
-        self._zero_moments: dict[tuple[int, ...], vae.Moments] = {}  # of an all-neutral video, by its shape
+        wide = wide_dtype(dtype)
+        dtypes = {"transformer": dtype, "text_encoder": wide, "vae": wide}
+        super().__init__(parts, tokenizer, device, dtypes, *offloading)
+        self._last: tuple | None = None  # the last video's key, constants and texts
 
-    def sampling(self, settings: Settings, fps: float) -> dict[str, Any]:
-        """Keywords of `denoise` for these settings. fps: frames a second of the video, which the model is told."""
+    def release(self) -> None:
+        super().release()
+        self._last = None
+
+    def sampling(self, settings: Settings, fps: float, tokens: int) -> dict[str, Any]:
+        """Keywords of `denoise` for these settings.
+
+        fps: frames a second of the video, which the model is told. tokens: of the video and its references.
+        """
         shared = {name: getattr(settings, name) for name in SAMPLING}
+        shared["shift"] = token_shift(tokens) if settings.shift is None else settings.shift
         return shared | {name: settings.options[name] for name in STG} | {"fps": fps}
 
     def decoding(self, settings: Settings, seed: int) -> dict[str, Any]:
@@ -88,25 +105,21 @@ class LTXEngine(Engine):
         names = ("decode_timestep", "decode_noise_scale")
         return {name: settings.options[name] for name in names} | {"seed": seed, "noise_device": settings.noise_device}
 
-    def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
-        texts = [prompt] if negative is None else [prompt, negative]
-        states = self._encode_texts(texts, TEXT_LEN, clean_caption)
-        return states[0], states[1] if negative is not None else None
-
     def encode_context(self, frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor] = ()) -> Context:
         """The context of frames [3, T, H, W], mask [1, T, H, W] and R references [3, 1, H, W].
 
         References come first, in the given order; their number is not limited by the length of the video. An
         all-neutral half is encoded once per shape.
         """
+        check_shapes(frames, mask, refs)
         mask = ltx_context.whole_if_white(mask.to(self.device))
         halves = ltx_context.split(frames.to(self.device), mask)
         with self._in_use("vae") as model:
             encode = functools.partial(vae.moments, model)
-            unchanged, changed = (encode_once(encode, half, self._zero_moments) for half in halves)
+            unchanged, changed = (encode_once(encode, half, self._neutral) for half in halves)
             given = tuple(encode(ref.to(self.device)) for ref in refs)
-        return Context(unchanged, changed, given, ltx_context.fold_mask(mask, len(given)))
+            statistics = vae.statistics_of(model)
+        return Context(unchanged, changed, given, ltx_context.fold_mask(mask, len(given)), statistics)
 
     def denoise(
         self,
@@ -138,13 +151,16 @@ class LTXEngine(Engine):
         stg_skip_layers, 'stg_r' these layers altogether. Starts from `noise` [N, 128] and `posterior_noise`, or from
         what is drawn with `seed` on `noise_device`. Raises InputError when neither is given.
         """
+        if stg_mode not in STRATEGIES or posterior not in POSTERIORS:
+            raise InputError(f"denoise: stg_mode {stg_mode} or posterior {posterior} is unknown; "
+                             f"known: {', '.join((*STRATEGIES, *POSTERIORS))}")  # fmt: skip
         latent_frames, rows, columns = context.folded.shape[1:]
         tokens = latent_frames * rows * columns
         if noise is None:
             if seed is None:
                 raise InputError("denoise: neither noise nor a seed was given; give one of them")
             noise = draw_noise((tokens, context.unchanged.mean.shape[0]), seed, noise_device)
-        source = self._source(context, seed, posterior, posterior_noise, noise_device)
+        source = context.tokens(self._posterior(context, seed, posterior, posterior_noise, noise_device))
         asked = [
             forward.Row(*row)
             for row in guided_rows(
@@ -154,7 +170,6 @@ class LTXEngine(Engine):
         texts = [uncond, cond] if asked[-1].text else [cond]
         terminal = self._parts["transformer"].config["scheduler"]["target_shift_terminal"]
         schedule = make_schedule(steps, tokens, shift=shift, terminal=terminal)
-        positions = ltx_context.positions(latent_frames, rows, columns, fps)
 
         def in_space(found: torch.Tensor) -> torch.Tensor:
             return ltx_context.unpatchify(found, latent_frames, rows, columns)
@@ -163,8 +178,8 @@ class LTXEngine(Engine):
             on_step(i, steps, in_space(latents), in_space(estimate))
 
         with self._in_use("transformer") as model:
-            states = [state.to(self.device) for state in texts]
-            job = forward.prepare(model, source, positions, states, context_scale)
+            constants = self._constants(model, texts, (latent_frames, rows, columns, fps), context_scale != 0)
+            job = forward.with_context(model, constants, source, context_scale)
             predict = _guided(model, job, asked, (guidance_scale, stg_scale, stg_rescale))
             return in_space(denoise(noise.to(self.device), schedule, predict, told if on_step else None))
 
@@ -201,32 +216,35 @@ class LTXEngine(Engine):
                 inject = inject or vae.seeded(drawn)
             yield vae.decode(model, latents, decode_timestep, noise=inject or _no_draws).cpu()
 
-    def release(self) -> None:
-        super().release()
-        self._zero_moments.clear()
-
-    def _source(
+    def _posterior(
         self,
         context: Context,
         seed: int | None,
         posterior: str,
         noise: PosteriorNoise | None,
         noise_device: str | torch.device,
-    ) -> torch.Tensor:
-        """The context as the transformer reads it, tokens [N, 384]: latents drawn from the moments, then the mask."""
+    ) -> list[torch.Tensor | None]:
+        """The draws for a context's latents: the given ones, those of the seed, or none for the mode."""
         moments = (context.unchanged, context.changed, *context.refs)
         if posterior == "mode":
-            draws: Sequence[torch.Tensor | None] = [None] * len(moments)
-        elif noise is not None:
-            draws = [noise.unchanged, noise.changed, *noise.refs]
-        elif seed is not None:
-            drawn = generator(seed, "posterior", noise_device)
-            draws = [torch.randn(found.mean.shape, generator=drawn, device=noise_device) for found in moments]
-        else:
+            return [None] * len(moments)
+        if noise is not None:
+            return [noise.unchanged, noise.changed, *noise.refs]
+        if seed is None:
             raise InputError("denoise: neither posterior noise nor a seed was given; give one, or posterior 'mode'")
-        with self._in_use("vae") as model:
-            found = [vae.latents(model, *pair) for pair in zip(moments, draws, strict=True)]
-        return ltx_context.join(found[0], found[1], found[2:], context.folded)
+        drawn = generator(seed, "posterior", noise_device)
+        return [torch.randn(found.mean.shape, generator=drawn, device=noise_device) for found in moments]
+
+    def _constants(
+        self, model: torch.nn.Module, texts: list[torch.Tensor], grid: tuple[int, int, int, float], hinted: bool
+    ) -> forward.Constants:
+        """Those of the last video where texts, grid (latent frames, rows, columns, fps) and hints are the same."""
+        key = ([id(states) for states in texts], grid, hinted)
+        if self._last is None or self._last[0] != key:
+            positions = ltx_context.positions(*grid)
+            found = forward.constants(model, positions, [states.to(self.device) for states in texts], hinted)
+            self._last = (key, found, texts)  # the texts are kept so that no other gets their id
+        return self._last[1]
 
 
 def _guided(model: Any, job: forward.Job, asked: Sequence[forward.Row], scales: tuple[float, float, float]) -> Predict:
@@ -243,6 +261,15 @@ def _guided(model: Any, job: forward.Job, asked: Sequence[forward.Row], scales: 
 
 def _no_draws(shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     raise RuntimeError("a VAE that takes no timestep asked for noise")
+
+
+def check_prompt(prompt: str) -> None:
+    """Raise InputError for a prompt of which this model's cleaning leaves nothing, such as one in Chinese."""
+    if not clean_caption(prompt):
+        raise InputError(
+            f"--prompt '{prompt}': nothing of it is left for LTX, which reads English; write it in English, or add "
+            "--use_prompt_extend"
+        )
 
 
 def check_settings(settings: Settings, parts: dict[str, Part]) -> None:

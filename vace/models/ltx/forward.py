@@ -45,19 +45,29 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What stays the same over the steps of one video.
+class Constants:
+    """What texts and places of tokens alone decide: the same for every seed.
 
-    context_1ND: the embedded context, through `before_proj` where context block 0 is there; None when no hint is
-    wanted. rope_ND: cosine + i sine for each pair of channels [N, D/2]. main_texts, context_texts: by layer, the keys
-    and values of every text; context_texts is empty when no hint is wanted.
+    rope_ND: cosine + i sine for each pair of channels [N, D/2]. main_texts, context_texts: by layer, the keys and
+    values of every text; context_texts is empty when no hint is wanted.
     """
 
-    context_1ND: torch.Tensor | None
-    context_scale: float
     rope_ND: torch.Tensor
     main_texts: dict[int, tuple[KeyValue, ...]]
     context_texts: dict[int, tuple[KeyValue, ...]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same over the steps of one video: the constants, and the context.
+
+    context_1ND: the embedded context, through `before_proj` where context block 0 is there; None when no hint is
+    wanted.
+    """
+
+    constants: Constants
+    context_1ND: torch.Tensor | None
+    context_scale: float
 
 
 class _Stream(NamedTuple):
@@ -68,6 +78,47 @@ class _Stream(NamedTuple):
 
 
 @torch.no_grad()
+def constants(
+    model: LTXVACETransformer3DModel,
+    positions_3N: torch.Tensor,
+    texts: Sequence[torch.Tensor],
+    with_context: bool = True,
+) -> Constants:
+    """Rotary table, captions, keys and values.
+
+    positions_3N: seconds, pixels down and pixels across of every token. texts: the text encoder's states
+    [L, caption_channels] of each different text, real tokens only: what is left out as padding would be masked out.
+    Raises InputError for a text without tokens.
+    """
+    weight = model.proj_in.weight
+    for number, states in enumerate(texts):
+        if not len(states):
+            raise InputError(f"text {number} has no tokens; even an empty prompt has its end token")
+    captions = [model.caption_projection(states.unsqueeze(0).to(weight)) for states in texts]
+    hinting = model.transformer_context_blocks.items() if with_context else ()
+    return Constants(
+        rope_ND=rope_table(model.config, positions_3N.to(weight.device)),
+        main_texts={layer: _keys_and_values(block, captions) for layer, block in enumerate(model.transformer_blocks)},
+        context_texts={int(layer): _keys_and_values(block, captions) for layer, block in hinting},
+    )
+
+
+@torch.no_grad()
+def with_context(
+    model: LTXVACETransformer3DModel, found: Constants, context_NC: torch.Tensor, context_scale: float = 1.0
+) -> Job:
+    """The constants of a video led by context_NC [N, 384]: 256 channels of source latents, then 128 of the mask.
+
+    context_scale: strength of all hints; at 0 no context block is run.
+    """
+    if context_scale == 0 or not found.context_texts:
+        return Job(found, None, 0.0)
+    context = model.patchify_context_proj(context_NC.unsqueeze(0).to(model.proj_in.weight))
+    if 0 in found.context_texts:
+        context = model.transformer_context_blocks["0"].before_proj(context)
+    return Job(found, context, float(context_scale))
+
+
 def prepare(
     model: LTXVACETransformer3DModel,
     context_NC: torch.Tensor,
@@ -75,32 +126,8 @@ def prepare(
     texts: Sequence[torch.Tensor],
     context_scale: float = 1.0,
 ) -> Job:
-    """The constants of a job.
-
-    context_NC: [N, 384], 256 channels of source latents, then 128 of the mask. positions_3N: seconds, pixels down and
-    pixels across of every token. texts: the text encoder's states [L, caption_channels] of each different text, real
-    tokens only: what is left out as padding would be masked out. context_scale: strength of all hints; at 0 no context
-    block is run. Raises InputError for a text without tokens.
-    """
-    weight = model.proj_in.weight
-    for number, states in enumerate(texts):
-        if not len(states):
-            raise InputError(f"text {number} has no tokens; even an empty prompt has its end token")
-    captions = [model.caption_projection(states.unsqueeze(0).to(weight)) for states in texts]
-    context, wanted = None, {}
-    if context_scale != 0:
-        wanted = {int(layer): block for layer, block in model.transformer_context_blocks.items()}
-    if wanted:
-        context = model.patchify_context_proj(context_NC.unsqueeze(0).to(weight))
-        context = wanted[0].before_proj(context) if 0 in wanted else context
-    main = dict(enumerate(model.transformer_blocks))
-    return Job(
-        context_1ND=context,
-        context_scale=float(context_scale),
-        rope_ND=rope_table(model.config, positions_3N.to(weight.device)),
-        main_texts={layer: _keys_and_values(block, captions) for layer, block in main.items()},
-        context_texts={layer: _keys_and_values(block, captions) for layer, block in wanted.items()},
-    )
+    """`constants` and `with_context` in one, for a single video."""
+    return with_context(model, constants(model, positions_3N, texts, context_scale != 0), context_NC, context_scale)
 
 
 @torch.no_grad()
@@ -123,17 +150,18 @@ def predict(
     if not share:
         return torch.cat([predict(model, latents_NC, timestep, job, [row]) for row in rows])
     modulation, time = _embed_time(model, timestep)
+    given, hinting = job.constants, job.constants.context_texts if job.context_1ND is not None else {}
     main = _Stream(model.proj_in(latents_NC.unsqueeze(0).to(model.proj_in.weight)), (tuple(range(len(rows))),))
     context = main._replace(x_GND=job.context_1ND)
     for layer, block in enumerate(model.transformer_blocks):
         hint = None
-        if layer in job.context_texts:
+        if layer in hinting:
             context_block = model.transformer_context_blocks[str(layer)]
             if layer == 0:
                 context = context._replace(x_GND=context.x_GND + main.x_GND)
-            context = _run_block(context_block, layer, context, rows, job.context_texts[layer], modulation, job.rope_ND)
+            context = _run_block(context_block, layer, context, rows, hinting[layer], modulation, given.rope_ND)
             hint = context._replace(x_GND=context_block.after_proj(context.x_GND) * job.context_scale)
-        main = _run_block(block, layer, main, rows, job.main_texts[layer], modulation, job.rope_ND)
+        main = _run_block(block, layer, main, rows, given.main_texts[layer], modulation, given.rope_ND)
         if hint is not None:
             main = main._replace(x_GND=main.x_GND + _of_rows(hint, [group[0] for group in main.groups]))
     velocity = _Stream(_to_latents(model, main.x_GND, time), main.groups)

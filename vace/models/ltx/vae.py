@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # (rows, columns), device, type -> standard normal noise: called once for each injection, in the order they happen.
 Draws = Callable[[tuple[int, int], torch.device, torch.dtype], torch.Tensor]
+Statistics = tuple[torch.Tensor, torch.Tensor]  # mean and deviation, float32 [128, 1, 1, 1] each
 _LOGVAR_RANGE = (-30.0, 20.0)
 
 
@@ -72,12 +73,12 @@ def moments(vae: AutoencoderKLLTXVideo, video_CTHW: torch.Tensor) -> Moments:
     return Moments(found[:channels].clone(), found[channels : channels + 1].clamp(*_LOGVAR_RANGE))
 
 
-def latents(vae: AutoencoderKLLTXVideo, found: Moments, noise: torch.Tensor | None) -> torch.Tensor:
+def latents(statistics: Statistics, found: Moments, noise: torch.Tensor | None) -> torch.Tensor:
     """Normalised latents [128, T', h, w], float32: a sample by `noise` of that shape, or the mode where it is None."""
     drawn = found.mean
     if noise is not None:
         drawn = drawn + torch.exp(0.5 * found.logvar) * noise.to(found.mean)
-    mean, std = _statistics(vae, drawn)
+    mean, std = statistics
     return (drawn - mean) / std
 
 
@@ -99,7 +100,7 @@ def decode(
         raise InputError("the VAE of this checkpoint decodes by a timestep; give --decode_timestep, such as 0.05")
     weight = vae.decoder.conv_in.conv.weight
     given = latents_CTHW.to(weight.device, torch.float32)
-    mean, std = _statistics(vae, given)
+    mean, std = statistics_of(vae)
     hidden = (given * std + mean).unsqueeze(0).to(weight.dtype)
     temb = torch.tensor([timestep], dtype=torch.float32, device=weight.device) if is_conditioned(vae) else None
     if not any(_has_noise(block) for block in vae.decoder.modules()):
@@ -107,10 +108,9 @@ def decode(
     return _decode_with_noise(vae.decoder, hidden, temb, noise)[0].float()
 
 
-def _statistics(vae: AutoencoderKLLTXVideo, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of the latent channels [128, 1, 1, 1], float32, on the device of `like`."""
-    statistics = (vae.latents_mean, vae.latents_std)
-    return tuple(values.to(like.device, torch.float32).view(-1, 1, 1, 1) for values in statistics)
+def statistics_of(vae: AutoencoderKLLTXVideo) -> Statistics:
+    """Mean and deviation of the latent channels, on the VAE's device: what normalises latents without the VAE."""
+    return tuple(values.float().view(-1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std))
 
 
 def _has_noise(block: torch.nn.Module) -> bool:

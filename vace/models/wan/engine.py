@@ -12,7 +12,7 @@ from vace.conditioning.context import encode_context, trim_refs
 from vace.errors import InputError
 from vace.models import engine, text
 from vace.models.denoise import OnStep, denoise, draw_noise, guided
-from vace.models.engine import Engine
+from vace.models.engine import Engine, wide_dtype
 from vace.models.parts import Part
 from vace.models.samplers import make_sampler
 from vace.models.wan import transformer, vae
@@ -26,30 +26,24 @@ if TYPE_CHECKING:
 class WanEngine(Engine):
     """A loaded Wan2.1-VACE model. Latents are [16, T, h, w], videos [3, frames, height, width] in [-1, 1]."""
 
+    clean = staticmethod(text.clean_prompt)
+
     def __init__(
         self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool
     ) -> None:
-        # float16 overflows in UMT5's feed-forward layers; the VAE's bar, and the sampler's, is float32.
-        text_dtype = torch.bfloat16 if dtype == torch.float16 else dtype
-        dtypes = {"transformer": dtype, "text_encoder": text_dtype, "vae": torch.float32}
+        # The VAE's bar, and the sampler's, is float32.
+        dtypes = {"transformer": dtype, "text_encoder": wide_dtype(dtype), "vae": torch.float32}
         super().__init__(parts, tokenizer, device, dtypes, *offloading)
         self.text_len: int = parts["transformer"].config["text_len"]
-        self._zero_latents: dict[tuple[int, ...], torch.Tensor] = {}  # latents of an all-neutral video, by its shape
 
-    def sampling(self, settings: Settings, fps: float) -> dict[str, Any]:
-        """Keywords of `denoise` for these settings; `fps` is the same for every Wan video."""
+    def sampling(self, settings: Settings, fps: float, tokens: int) -> dict[str, Any]:
+        """Keywords of `denoise` for these settings; `fps` and `tokens` change nothing for Wan."""
         shared = {name: getattr(settings, name) for name in ("steps", "shift", "guidance_scale", "context_scale")}
         return shared | dict(settings.options)
 
     def decoding(self, settings: Settings, seed: int) -> dict[str, Any]:
         """Keywords of `decode_chunks`: none, nothing is drawn in decoding."""
         return {}
-
-    def encode_prompts(self, prompt: str, negative: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Text states [tokens, text width] of the prompt and, unless it is None, of the negative prompt ('' is one)."""
-        texts = [prompt] if negative is None else [prompt, negative]
-        states = self._encode_texts(texts, self.text_len, text.clean_prompt)
-        return states[0], states[1] if negative is not None else None
 
     def encode_context(
         self, frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor] = ()
@@ -61,7 +55,7 @@ class WanEngine(Engine):
         refs = [ref.to(self.device) for ref in refs]
         with self._in_use("vae") as model:
             encode = functools.partial(vae.encode, model)
-            return encode_context(encode, frames.to(self.device), mask.to(self.device), refs, self._zero_latents)
+            return encode_context(encode, frames.to(self.device), mask.to(self.device), refs, self._neutral)
 
     def denoise(
         self,
@@ -109,10 +103,6 @@ class WanEngine(Engine):
             for chunk in vae.decode_chunks(model, trim_refs(latents.to(self.device), refs)):
                 yield chunk.cpu()
 
-    def release(self) -> None:
-        super().release()
-        self._zero_latents.clear()
-
     def _predictor(self, model: torch.nn.Module, states: torch.Tensor, job: transformer.Job):
         embedded = transformer.embed_text(model, states.to(self.device), self.text_len)
 
@@ -120,6 +110,10 @@ class WanEngine(Engine):
             return transformer.predict_velocity(model, latents, timestep, embedded, job)
 
         return predict
+
+
+def check_prompt(prompt: str) -> None:
+    """Nothing that Wan could not read."""
 
 
 def check_settings(settings: Settings, parts: dict[str, Part]) -> None:

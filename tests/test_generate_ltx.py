@@ -146,6 +146,62 @@ def test_repeated_from_its_manifest(vace):
     assert vace("wan", "--from", made.folder / "manifest.json").code == 2
 
 
+def test_the_manifest_says_what_was_really_used():
+    used = generate("a cat", frame_num=9, **TINY).manifest["used"]
+    assert used["dtype"] == "float32" and used["negative_prompt"] == "" and used["fps"] == 25.0
+    assert used["shift"] == pytest.approx(np.exp(0.95 + (2 * 2 * 3 - 1024) * 1.1 / 3072))
+    assert used["stg_skip_layers"] == [4] and used["posterior"] == "sample"
+
+
+def test_other_weights_of_the_same_name_are_another_job(media, tmp_path, root):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(root / "assets/models/vace-tiny-ltx", tmp_path / "model")
+    given = {**TINY, "ckpt_dir": str(folder), "video": f"{media}/clip.mp4"}
+    made = pipeline("gray", "a cat", **given)
+    first = frames_of(made.out_videos[0])
+    (file,) = folder.glob("*.safetensors")
+    from vace.models.ltx.metadata import read_metadata
+
+    metadata = read_metadata(file)
+    save_file({key: value * 1.1 for key, value in load_file(file).items()}, file, metadata)
+    again = pipeline(**resumed(made.folder) | {"progress": False})
+    assert not np.array_equal(frames_of(again.out_videos[0]), first)
+    assert again.manifest["model"]["fingerprint"] != made.manifest["model"]["fingerprint"]
+
+
+def test_each_finished_video_is_in_the_manifest_before_the_next_begins(monkeypatch):
+    """A run that is killed can go on after the last finished one."""
+    from vace.models.ltx.engine import LTXEngine
+
+    seen, real = [], LTXEngine.denoise
+
+    def denoise(self, *args, **kwargs):
+        manifests = list(Path("results").rglob("manifest.json"))
+        seen.append(
+            [r["seed"] for p in manifests for r in json.loads(p.read_text())["outputs"] if r["role"] == "out_video"]
+        )
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(LTXEngine, "denoise", denoise)
+    made = generate("a cat", frame_num=9, seed=3, num_videos=3, **TINY)
+    assert seen == [[], [3], [3, 4]]
+    assert "interrupted" not in made.manifest and len(made.out_videos) == 3
+
+
+def test_repeated_by_other_words(vace):
+    made = generate("a cat", frame_num=9, **TINY)
+    path = made.folder / "manifest.json"
+    smaller = vace("ltx", "--from", path, "--height", "32", "--quiet")
+    assert smaller.code == 0 and frames_of(smaller.json["out_video"]).shape == (9, 32, 96, 3)
+    rough = vace("ltx", "--from", path, "--precision", "bfloat16", "--quiet")
+    assert json.loads(Path(rough.json["manifest"]).read_text())["used"]["dtype"] == "bfloat16"
+    real = vace("ltx", "--from", path, "--model_name", "vace-ltx-0.9", "--no_download")
+    assert real.code == 2 and "ali-vilab/VACE-LTX-Video-0.9" in real.err
+
+
 def test_pipeline_of_ltx_and_going_on_with_it(media, caplog):
     made = pipeline("inpainting_mask", "a cat", video=f"{media}/clip.mp4", mask=f"{media}/mask.png", **TINY)
     manifest = made.manifest

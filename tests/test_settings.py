@@ -80,8 +80,17 @@ def test_height_and_width_and_precision_of_the_original():
     settings = resolve_settings("a cat", {"height": 96, "width": 128, "precision": "mixed_precision"}, {}, LTX)
     assert settings.area.sides == (128, 96) and settings.dtype == "float32"
     assert resolve_settings("a cat", {"height": 96}, {}, LTX).area.sides == (768, 96)
+    assert resolve_settings("a cat", {"height": 96}, {"size": "128x64"}, LTX).area.sides == (128, 96)  # the model's own
+    with pytest.raises(InputError, match="--size '0x0'"):
+        resolve_settings("a cat", {"height": 0, "width": 0}, {}, LTX)
     with pytest.raises(InputError, match="--size.*--width"):
         resolve_settings("a cat", {"height": 96, "size": "64x64"}, {}, LTX)
+
+
+def test_guidance_of_nought_is_off_for_ltx():
+    assert resolve_settings("a cat", {"guidance_scale": 0}, {}, LTX).guidance_scale == 0
+    assert [LTX.is_guided(scale) for scale in (0, 0.5, 1, 1.1)] == [False, False, False, True]
+    assert [WAN.is_guided(scale) for scale in (0.5, 1, 1.1)] == [True, False, True]
 
 
 def test_a_frame_rate_that_was_asked_for_counts():
@@ -99,6 +108,7 @@ def test_lists_of_layers(value):
     ("flag", "value"),
     [("frame_num", 85), ("size", "832x496"), ("stg_scale", -1), ("stg_rescale", 1.5), ("stg_mode", "stg_x"),
      ("stg_skip_layers", "last"), ("stg_skip_layers", "-1"), ("posterior", "mean"), ("frame_rate", 0),
+     ("frame_rate", 1e9), ("guidance_scale", -1),
      ("decode_timestep", 2), ("decode_noise_scale", -0.1), ("shift", 0)],
 )  # fmt: skip
 def test_wrong_values_of_ltx_name_their_flag(flag, value):

@@ -130,7 +130,7 @@ FLAGS = (
     Flag("prompt_api", "text", "an OpenAI-compatible API instead, https://HOST/v1; its key from VACE_PROMPT_API_KEY or"
          " OPENAI_API_KEY", _EXTEND),
     Flag("prompt_api_model", "text", "the model to ask there (*_ds: qwen-plus)", _EXTEND),
-    Flag("prompt_api_timeout", "float", "seconds it may take, each of three tries (60)", _EXTEND),
+    Flag("prompt_api_timeout", "float", "seconds it may take, each of three tries (60; at most 3600)", _EXTEND),
     Flag("prompt_fallback", "bool", "go on with the prompt as it is when it cannot be written out", _EXTEND),
     Flag("ulysses_size", "int", "parts of one video on several devices: 1, until that is built", _WAN),
     Flag("ring_size", "int", "likewise", _WAN),

@@ -133,8 +133,9 @@ def test_a_home_that_is_closed_or_missing_fails_nothing(cache, monkeypatch):
 def test_what_was_not_used_for_longest_goes_first(cache, place, monkeypatch):
     texts = [[number, 7, 1] for number in range(4)]
     for number, ids in enumerate(texts[:3]):
+        before = set(place.iterdir()) if place.is_dir() else set()
         cache.put(ids, STATES)
-        newest = max(place.iterdir(), key=lambda path: path.stat().st_ctime_ns)
+        (newest,) = set(place.iterdir()) - before
         os.utime(newest, (number, number))
     cache.get(texts[0])  # used again
     size = newest.stat().st_size

@@ -76,10 +76,34 @@ def test_the_verb_by_an_address(server, monkeypatch, caplog):
 
 
 def test_dashscope_modes_ask_another_address_when_one_is_given(server, monkeypatch):
-    monkeypatch.setenv("DASH_API_KEY", KEY)
+    monkeypatch.setenv("DASH_API_KEY", "dash")
     extended = prompt("一只猫", use_prompt_extend="wan_en_ds", prompt_api=server.url)
     assert extended.after == GOOD and extended.mode == "wan_en_ds"
-    assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}" and server.asked[0][2]["model"] == "qwen-plus"
+    assert "Authorization" not in server.asked[0][1] and server.asked[0][2]["model"] == "qwen-plus"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    prompt("一只猫", use_prompt_extend="wan_en_ds", prompt_api=server.url)
+    assert server.asked[1][1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_dashscopes_key_goes_to_dashscope_alone(server, monkeypatch):
+    monkeypatch.setenv("DASH_API_KEY", "dash")
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "too")
+    for host in api.DASH_HOSTS.values():
+        assert open_api("wan_en_ds", f"https://{host.upper()}/compatible-mode/v1", None).key == "dash"
+    near = (
+        "host.example",
+        "dashscope.aliyuncs.com.example",
+        "example-dashscope.aliyuncs.com",
+        "x.dashscope.aliyuncs.com",
+    )
+    for host in near:
+        with pytest.raises(InputError, match="no key; set VACE_PROMPT_API_KEY or OPENAI_API_KEY to nothing"):
+            open_api("wan_en_ds", f"https://{host}/v1", None)
+    assert open_api("ltx_en_ds", "http://localhost:1/v1", None).key is None
+    with pytest.raises(InputError, match="no key; set VACE_PROMPT_API_KEY or OPENAI_API_KEY"):  # another mode
+        open_api("wan_en", f"https://{api.DASH_HOSTS['China']}/v1", "m")
+    monkeypatch.setenv("VACE_PROMPT_API_KEY", "own")
+    assert open_api("wan_en_ds", "https://host.example/v1", None).key == "own"
 
 
 def test_nothing_is_asked_unless_asked_for(server):

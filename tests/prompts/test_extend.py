@@ -155,11 +155,57 @@ def test_what_stands_around_a_description_is_taken_off(said):
         "As an AI robot walks by, people turn.",
         "A sign with the words 'wet paint' on it.",
         "Here the river bends.",
+        "Here are two dogs: a black one and a white one.",
+        "A dog sits. The light source: a lamp.",
+        "The sign on the wall reads. Background music: none.",
         "1950s cars drive along.",
     ],
 )
 def test_what_belongs_to_a_description_stays(text):
     assert clean(Answer(text), "wan_en") == text
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Action: A dog runs. Background: a hill.", "A dog runs. A hill."),
+        ("**Action:** a dog runs.  **Camera angle:** low; light: warm.", "A dog runs. Low; Warm."),
+        ("Action: a dog runs\nBackground: a hill", "A dog runs. A hill"),
+        ('A man says "Stop." Setting and mood: a quiet street.', 'A man says "Stop." A quiet street.'),
+        (
+            "A dog runs over grass.\nNote how the light falls on it.",
+            "A dog runs over grass. Note how the light falls on it.",
+        ),
+        ("A dog runs.\nPlease note that I kept the dog.", "A dog runs."),
+        ("A dog runs.\n(Note: the dog is kept)", "A dog runs."),
+    ],
+)
+def test_labels_and_remarks_within_go_and_all_else_stays(said, kept):
+    assert clean(Answer(said), "wan_en") == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sorry-looking dog sits by a door.",
+        "Sorry faces look up from a table.",
+        "I'm Sorrytown, says a sign.",
+        "As an AI robot walks by, people turn.",
+        "As an AI powered truck arrives, icy fog rises.",
+    ],
+)
+def test_words_of_refusals_are_no_refusal(text):
+    assert extend(Request("a cat", "wan_en", 1), Said(text)).after == text
+
+
+def test_words_of_chinese_refusals_and_remarks_are_none():
+    text = "对不起三个字写在墙上。\n注意力集中的孩子抬头看。\n以上空的云为背景，孩子笑了。"
+    assert extend(Request("猫", "wan_zh", 1), Said(text)).after == text.replace("\n", "")
+    assert (
+        clean(Answer("一只狗。\n注意：保留了狗。"), "wan_zh")
+        == clean(Answer("一只狗。\n以上是描述。"), "wan_zh")
+        == "一只狗。"
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,6 +217,8 @@ def test_what_belongs_to_a_description_stays(text):
         ("“一只猫”和“一只狗”", "“一只猫”和“一只狗”"),
         ("这是一条街道：行人来往。", "这是一条街道：行人来往。"),
         ("动作：一只猫在奔跑。\n背景：公园。", "一只猫在奔跑。公园。"),
+        ("动作：一只猫在奔跑。背景与环境：公园。镜头：跟随。", "一只猫在奔跑。公园。跟随。"),
+        ("一只猫在奔跑。背景墙上写着：欢迎。", "一只猫在奔跑。背景墙上写着：欢迎。"),
     ],
 )
 def test_chinese_answers(said, kept):
@@ -202,6 +250,7 @@ def test_an_answer_that_was_stopped_loses_its_unfinished_sentence():
     assert clean(Answer(said), "wan_en") == said
     assert clean(Answer("A cat runs and", is_cut=True), "wan_en") == "A cat runs and"
     assert clean(Answer(GOOD, is_cut=True), "wan_en") == GOOD
+    assert clean(Answer("一只猫在奔跑\ufffd", is_cut=True), "wan_zh") == "一只猫在奔跑"  # stopped within a letter
 
 
 @pytest.mark.parametrize(
@@ -213,6 +262,18 @@ def test_an_answer_that_was_stopped_loses_its_unfinished_sentence():
         ("ltx_en", "Here is the prompt:", "gave no description"),
         ("wan_en", "I'm sorry, but I can't help with that.", "refused .*sorry"),
         ("wan_en", "As an AI language model, I have no eyes.", "refused"),
+        ("wan_en", "Sorry, but this is not for me.", "refused"),
+        ("wan_en", "Sorry! No.", "refused"),
+        ("wan_en", "Sorry I cannot do that.", "refused"),
+        ("wan_en", "I am sorry that this is not possible.", "refused"),
+        ("wan_zh", "作为人工智能，我没有眼睛。", "refused"),
+        ("wan_en", "A cat \ufffd runs.", "wrote no readable text"),
+        ("wan_en", "A cat \x00 runs.", "wrote no readable text"),
+        ("wan_en", "A \x1b[1mcat\x1b[0m runs.", "wrote no readable text"),
+        ("wan_en", "A cat \ud83d runs.", "wrote no readable text"),
+        ("wan_zh", "一只猫\x7f在奔跑。", "wrote no readable text"),
+        ("ltx_en", "]}{ 0 1 2 . , ; a ((( ---", "wrote no readable text"),
+        ("ltx_en", "1 2 3", "wrote no readable text"),
         ("wan_zh", "抱歉，我无法满足这个要求。", "refused"),
         ("wan_en", SYSTEM["wan_en"].text, "said its rules back"),
         ("wan_zh", SYSTEM["wan_zh"].text, "said its rules back"),
@@ -225,6 +286,12 @@ def test_what_is_no_description_is_refused_with_what_to_do(mode, said, told):
     with pytest.raises(PromptError, match=told + ".*another --seed.*--use_prompt_extend plain") as caught:
         extend(Request("a cat", mode, 1), Said(said))
     assert isinstance(caught.value, VaceError) and f"--use_prompt_extend {mode}" in str(caught.value)
+
+
+def test_new_lines_tabs_and_signs_of_all_kinds_are_readable():
+    text = 'A cat\t"runs"\r\nthrough caf\u00e9 no. 7 \U0001f469\u200d\U0001f680 \u2013 24/7.'
+    after = extend(Request("a cat", "wan_en", 1), Said(text)).after
+    assert after == 'A cat "runs" through caf\u00e9 no. 7 \U0001f469\u200d\U0001f680 \u2013 24/7.'
 
 
 def test_lost_quotations_are_told(caplog):

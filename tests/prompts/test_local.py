@@ -21,7 +21,10 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "a cat runs over the green grass and jumps into a tree while the camera follows it under a bright sky . , \n"
+WORDS = (
+    "a cat runs over the green grass and jumps into a tree while the camera follows it under a bright sky . , \n"
+    "The quick brown fox jumps over my lazy dog, and Voices of Extra Zebras make Quiet Hours: 0 1 2 3 4 5 6 7 8 9\n"
+)
 MESSAGES = [{"role": "system", "content": "describe the cat"}, {"role": "user", "content": "a cat"}]
 
 
@@ -36,7 +39,7 @@ def save_model(folder, *, template=TEMPLATE, positions=8192, **generation):
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=[],  # of the words alone: a model of no training writes any token, and bytes are no text
         show_progress=False,
     )
     rules.train_from_iterator([WORDS] * 4, trainer)
@@ -95,7 +98,7 @@ def test_the_number_of_tokens_is_bounded_and_an_end_token_ends(model, tmp_path):
 
     answer = write(model, max_tokens=5)
     assert answer.is_cut
-    assert len(AutoTokenizer.from_pretrained(model).encode(answer.text)) <= 5 * 4  # bytes that make no letter are 3
+    assert len(AutoTokenizer.from_pretrained(model).encode(answer.text)) <= 5
     ending = save_model(tmp_path / "ending", eos_token_id=list(range(2, 300)))
     answer = write(ending, max_tokens=60)
     assert not answer.is_cut and len(answer.text) < 60
@@ -228,6 +231,21 @@ def test_a_prompt_longer_than_the_model_reads(tmp_path):
     short = save_model(tmp_path / "short", positions=40)
     with pytest.raises(InputError, match="--prompt: .* tokens with the rules, and 24 to write; short takes 40 in all"):
         write(short)
+
+
+def test_a_prompt_too_long_is_told_before_the_weights_are_read(tmp_path, monkeypatch):
+    """By the number in config.json, or the tokenizer's where that is smaller."""
+    monkeypatch.setattr(local, "_load", lambda *_: pytest.fail("the weights were read"))
+    with pytest.raises(InputError, match="short takes 40 in all; shorten it"):
+        write(save_model(tmp_path / "short", positions=40))
+    other = save_model(tmp_path / "other")
+    path = other / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 50}))
+    with pytest.raises(InputError, match="--prompt: .* and 24 to write; other takes 50 in all; shorten it"):
+        write(other)
+    (other / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="other: cannot be read"):
+        write(other)
 
 
 def test_a_model_too_large_for_the_device(model, monkeypatch):

@@ -48,7 +48,8 @@ def test_every_task_is_told_with_its_meaning(mode, task):
     text = complete(mode, task=task)
     assert text.startswith(SYSTEM[mode].text)
     told = text.removeprefix(SYSTEM[mode].text)
-    assert task in told and TASKS[task].help.rstrip(".") in told
+    assert task in told
+    assert (TASKS[task].help.rstrip(".") in told) == (mode != "wan_zh")  # it is English
     same = {complete(mode, task=name).splitlines()[-1] for name in TASKS
             if TASKS[name].group == TASKS[task].group and name != LAYERED}  # fmt: skip
     assert same == {text.splitlines()[-1]}  # what a group means is one sentence or two
@@ -76,6 +77,24 @@ def test_references_are_counted_and_told_for_what_they_are():
     chinese = complete("wan_zh", task="animate_anything", refs=3)
     assert "共3张" in chinese and "从背景中抠出的主体" in chinese
     assert "Reference" not in complete("wan_en", task="depth", refs=0)
+
+
+def test_the_chinese_rules_hold_no_english_but_names():
+    for task in TASKS:
+        if task != LAYERED:
+            text = complete("wan_zh", task=task, refs=1, has_video=True, has_mask=True, seconds=5)
+            assert re.findall(r"[A-Za-z]\w*", text.replace(f"任务：{task}", "任务：")) == []
+
+
+def test_the_white_around_what_is_cut_out_is_no_part_of_the_scene():
+    white = {"wan_en": "white is no part of the scene", "ltx_en": "mention no white ground", "wan_zh": "白底不属于场景"}
+    for mode, told in white.items():
+        for refs in (2, ["a red car"]):
+            assert told in complete(mode, task="reference_anything", refs=refs)
+            assert told in complete(mode, task="depth(video=a.mp4)+image_salient(image=b.png)", refs=refs)
+            assert told not in complete(mode, task="image_depth", refs=refs)
+            assert told not in complete(mode, refs=refs)
+        assert told not in complete(mode, task="swap_anything", has_video=True)
 
 
 def test_video_mask_and_length_are_told_when_they_are_there():

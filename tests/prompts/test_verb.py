@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from vace.bases import BASES
 from vace.errors import DeviceError, InputError, MissingWeights
 from vace.prompts import api, local
 from vace.prompts.extend import Answer, PromptError
@@ -79,6 +82,14 @@ def test_which_writer(asked, monkeypatch):
     assert (writers[1].model, writers[1].timeout, writers[1].key) == ("qwen-plus", 60, "k")
 
 
+def test_the_seed_is_the_bases_own_where_none_is_given(asked):
+    found = [prompt("a cat", base=base, device="cpu").seed for base in ("wan", "ltx", "lxt")]
+    assert found == [BASES[base].defaults["seed"] for base in ("wan", "ltx", "ltx")] == [2025, 42, 42]
+    assert [seed for *_, seed in asked] == found
+    assert prompt("a cat", base="ltx", use_prompt_extend="plain").seed == 42
+    assert prompt("a cat", base="ltx", seed=0, device="cpu").seed == 0
+
+
 def test_a_seed_of_minus_one_is_drawn_and_told(asked):
     seeds = {prompt("a cat", seed=-1, device="cpu").seed for _ in range(4)}
     assert len(seeds) > 1 and seeds == {seed for *_, seed in asked}
@@ -136,7 +147,17 @@ BY_API = {"prompt_api": "http://localhost:1/v1", "prompt_api_model": "m"}
         ({"prompt_api": "http://localhost:1/v1"}, "say which model, --prompt_api_model"),
         ({"prompt_api_model": "m"}, "give the address too, --prompt_api"),
         ({**BY_API, "prompt_api": "localhost:1"}, "--prompt_api: no such kind of address"),
-        ({**BY_API, "prompt_api_timeout": 0}, "--prompt_api_timeout 0"),
+        ({**BY_API, "prompt_api_timeout": 0}, "--prompt_api_timeout 0: give a number of seconds above 0, at most 3600"),
+        ({**BY_API, "prompt_api_timeout": -1.5}, "--prompt_api_timeout -1.5"),
+        ({**BY_API, "prompt_api_timeout": float("inf")}, "--prompt_api_timeout inf"),
+        ({**BY_API, "prompt_api_timeout": float("nan")}, "--prompt_api_timeout nan"),
+        ({**BY_API, "prompt_api_timeout": 3600.5}, "--prompt_api_timeout 3600.5"),
+        ({"prompt_api_timeout": float("inf")}, "--prompt_api_timeout inf"),
+        ({"use_prompt_extend": "plain", "prompt_api_timeout": 9}, "--prompt_api_timeout: the prompt is not extended"),
+        (
+            {"use_prompt_extend": None, "prompt_fallback": True},
+            "--prompt_fallback: the prompt is not extended; add --use",
+        ),
         ({**BY_API, "prompt_api": "https://host/v1"}, "no key; set VACE_PROMPT_API_KEY or OPENAI_API_KEY"),
         ({"use_prompt_extend": "wan_en_ds"}, "no key; set VACE_PROMPT_API_KEY or DASH_API_KEY"),
         ({**BY_API, "prompt_model": "x/y"}, "--prompt_model x/y: --prompt_api asks a model elsewhere"),
@@ -166,7 +187,8 @@ def test_wrong_facts_are_told_too(asked):
 def test_check_tells_the_mode(monkeypatch):
     assert check("a cat") == "wan_en" and check("一只猫") == "wan_zh" and check("一只猫", base="ltx") == "ltx_en"
     assert check("a cat", use_prompt_extend=None) == "plain"
-    assert check("a cat", **BY_API) == "wan_en"
+    assert check("a cat", **BY_API, prompt_api_timeout=3600, prompt_fallback=True) == "wan_en"
+    assert check("a cat", use_prompt_extend="plain", prompt_fallback=False) == "plain"
     monkeypatch.setenv("DASH_API_KEY", "k")
     assert check("a cat", base="ltx", use_prompt_extend="ltx_en_ds") == "ltx_en_ds"
 
@@ -179,3 +201,12 @@ def test_modes_and_checks_need_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_prompts_know_nothing_of_annotators():
+    for path in Path(api.__file__).parent.glob("*.py"):
+        found = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        names = [f"{getattr(node, 'module', '')}.{alias.name}" for node in found for alias in node.names]
+        assert not [name for name in names if "annotators" in name], path.name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -35,9 +36,10 @@ _OPENINGS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"^(?:sure|certainly|of course|okay|ok|absolutely|got it)(?: thing)?\s*[!.,。，！]+\s*",
-        r"^(?:here['’]?s|here is|here are|below is)\b[^\n:.]{0,120}:\s*",
+        # A colon alone says little ("Here are two dogs: ..."): what follows must begin anew.
+        r"^(?:here['’]?s|here is|here are|below is)\b[^\n:.]{0,120}:(?:[ \t]*\n\s*|\s*(?=[\"“]))",
         r"^(?:here['’]?s|here is|below is|this is|the following is)\b[^\n:.]*"
-        r"\b(?:prompt|description|version|rewrite)\b[^\n:.]*(?::|\n)\s*",
+        r"\b(?:prompt|description|version|rewrite|caption|finished video)\b[^\n:.]*(?::|\n)\s*",
         r"^(?:the )?(?:(?:rewritten|extended|expanded|improved|enhanced|final|revised|finished|video|user['’]s)\s+)*"
         r"(?:prompt|description|caption|answer|output)\s*[:：]\s*",
         r"^(?:好的|当然|没问题)[，。！,.!]*\s*(?=[以下这]|\n)",
@@ -46,25 +48,35 @@ _OPENINGS = tuple(
         r"^(?:(?:改写|扩写|优化|润色|完善|最终)(?:后的?|的)?)?(?:视频)?(?:提示词|描述|文案)\s*[：:]\s*",
     )
 )
-_LABEL = re.compile(
-    r"^(?:(?:main )?(?:action|movement|motion|gesture|appearance|subject|background|environment|setting|camera|light|"
-    r"lighting|colou?r|source|footage)s?(?:\s*(?:and|&|/|,)\s*[a-z ]{1,20}|\s+(?:angle|movement|type|details)s?)*"
-    r"|(?:主体|动作|运动|外观|外貌|背景|环境|镜头|景别|光线|光影|色彩|氛围|来源)[与和、]?\S{0,4}?)\s*[:：]\s*",
-    re.IGNORECASE,
+_PARTS = "主体|动作|运动|外观|外貌|背景|环境|镜头|景别|光线|光影|色彩|氛围|来源"
+_NAMED = (
+    r"(?:(?:main )?(?:action|movement|motion|gesture|appearance|subject|background|environment|setting|camera|light|"
+    r"lighting|colou?r|source|footage)s?(?:\s*(?:and|&|/|,)\s*[a-z]+(?: [a-z]+)?|\s+(?:angle|movement|type|details)s?)*"
+    rf"|(?:{_PARTS})(?:[与和及、]?(?:{_PARTS}|描述|角度|类型|细节|过程|风格))?)\s*[:：]\s*(\S)"
+)
+_LABEL = re.compile(rf"^{_NAMED}", re.IGNORECASE)
+_LABEL_WITHIN = re.compile(
+    rf"(?:(?<=[.!?;] )|(?<=[.!?][\"”] )|(?<=[。！？；])|(?<=[。！？]”)) ?{_NAMED}", re.IGNORECASE
 )
 _REMARK = re.compile(
-    r"^(?:\(?(?:please )?note\b|let me know|i hope|feel free|if you(?:['’]d| would| want| need)|"
-    r"this (?:description|prompt|version)\b|word count|（?注[：:意]|备注|希望|如果您|如需|以上)",
+    r"^(?:\(?(?:please note\b|note\s*[:：])|let me know|i hope|feel free|if you(?:['’]d| would| want| need)|"
+    r"this (?:description|prompt|version)\b|word count|（?注意?[：:]|（?备注[：:]|希望[这您你以]|如果您|如需|"
+    r"以上[就是为描内提])",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"^(?:i['’]?m (?:sorry|unable|not able)|i am (?:sorry|unable|not able)|i (?:can['’]?t|cannot|can not|won['’]t)\b|"
-    r"sorry\b|(?:unfortunately, )?as an? (?:ai|language model)(?: \w+){0,2},|"
-    r"我(?:无法|不能|没有办法)|很?抱歉|对不起|作为(?:一个|一名)?(?:AI|人工智能|语言模型))",
+    r"^(?:(?:unfortunately, )?i(?:['’]?m| am) (?:sorry|unable|not able)\b|(?:unfortunately, )?i (?:can['’]?t|cannot|"
+    r"can not|won['’]t)\b|sorry(?:\s*[,.!]|,? (?:but )?i\b)|"
+    r"(?:unfortunately, )?as an? (?:ai|language model)\b[^,.]{0,40}, ?i\b|"
+    r"我(?:无法|不能|没有办法)|(?:很|非常)?(?:抱歉|对不起)(?:[，,。.！!]|我|无法|不能|$)|"
+    r"作为(?:一个|一名)?(?:AI|人工智能|语言模型)[^。]{0,20}，我)",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"\S.*?(?:[.!?…]+[\"'”’)]*(?=\s|$)|[。！？…]+[”’」』）\"]*|$)")
 _PAIRS = {'"': '"', "“": "”", "「": "」", "『": "』", "'": "'", "‘": "’"}
+_NO_LETTER = "\ufffd"  # what bytes that make no letter are decoded to
+_NO_SIGNS = ("Cc", "Co", "Cs")  # Unicode's control signs, private ones, halves of pairs
+LEAST_LETTERS = 0.5  # of the signs of a description that are no blanks
 _ECHO = {ENGLISH: 40, CHINESE: 14}  # characters of one sentence of the rules that no description has by chance
 _REMEDY = "try another --seed, a larger --prompt_model, or --use_prompt_extend plain"
 
@@ -180,8 +192,8 @@ def resolve_mode(value: str | bool | None, base: str, prompt: str) -> str:
 def extend(request: Request, writer: Writer) -> Extended:
     """`request`'s prompt as `writer` rewrites it, cleaned and cut to what the base model's text encoder takes.
 
-    Raises PromptError for an answer that is empty, a refusal, in the wrong language or the rules said back; and what
-    the writer raises.
+    Raises PromptError for an answer that is empty, unreadable, a refusal, in the wrong language or the rules said back;
+    and what the writer raises.
     """
     system = SYSTEM[request.system]
     answer = writer.write(request.messages(), seed=request.seed, max_tokens=system.max_tokens)
@@ -200,7 +212,9 @@ def clean(answer: Answer, name: str) -> str:
 
     name: a key of SYSTEM.
     """
-    text = _THOUGHT.sub("", answer.text)
+    # Stopped within a letter of several bytes, a tokenizer gives half a one.
+    text = answer.text.rstrip(_NO_LETTER) if answer.is_cut else answer.text
+    text = _THOUGHT.sub("", text)
     text = text.rpartition("</think>")[2].partition("<think>")[0]  # a template may open or leave the thought itself
     lines = [line for line in text.strip().splitlines() if not _SKIPPED.match(line)]
     text = "\n".join(_MARKS.sub("", line) for line in lines).strip()
@@ -209,8 +223,14 @@ def clean(answer: Answer, name: str) -> str:
     lines = [line.strip() for line in _without_openings(text).splitlines() if line.strip()]
     remark = next((at for at, line in enumerate(lines) if at and _REMARK.match(line)), None)
     text = _without_openings(_unquoted("\n".join(lines[:remark])))  # an opening may stand within the quotation marks
-    lines = [_LABEL.sub("", line) for line in text.splitlines()]
-    return _cut(_joined([line for line in lines if line]), SYSTEM[name].language, SYSTEM[name].limit, answer)
+    lines = [_LABEL.sub(_begun, line) for line in text.splitlines()]
+    text = _LABEL_WITHIN.sub(_begun, _joined([line for line in lines if line]))
+    return _cut(text, SYSTEM[name].language, SYSTEM[name].limit, answer)
+
+
+def _begun(label: re.Match) -> str:
+    """What is left of a label and the letter after it: that letter, which now begins a sentence."""
+    return label[1].upper()
 
 
 def _without_openings(text: str) -> str:
@@ -275,8 +295,10 @@ def _cut(text: str, language: str, limit: int, answer: Answer) -> str:
 def _fault(text: str, name: str) -> str | None:
     """What keeps `text` from being a prompt, as a predicate; None where nothing does."""
     system = SYSTEM[name]
-    if not _WORD.search(text):
+    if not text:
         return "gave no description"
+    if not _is_readable(text):
+        return "wrote no readable text"
     if _REFUSAL.match(text):
         return f"refused ('{text[:80]}')"
     rules = [part.strip() for part in re.split(r"(?<=[.。;；])\s*|\n", system.text)]
@@ -286,6 +308,14 @@ def _fault(text: str, name: str) -> str | None:
         wanted = "Chinese" if system.language == CHINESE else "English"
         return f"did not answer in {wanted} ('{text[:60]}')"
     return None
+
+
+def _is_readable(text: str) -> bool:
+    """Whether `text`, of one line, is words: nothing undecoded, no control signs, and letters for the most part."""
+    if _NO_LETTER in text or any(unicodedata.category(sign) in _NO_SIGNS for sign in text):
+        return False
+    signs = [sign for sign in text if not sign.isspace()]
+    return sum(map(str.isalpha, signs)) >= LEAST_LETTERS * len(signs) and bool(_WORD.search(text))
 
 
 def _quotations(text: str) -> list[str]:

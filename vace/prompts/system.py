@@ -123,8 +123,8 @@ _WORDS = {
     ENGLISH: {
         "head": "What is known of this job:",
         "task": "Task: {name} ({help})",
-        "white": "What is cut out stands on white there: that white is no part of the scene. Put it into the place that "
-        "the video shows, and mention no white ground.",
+        "white": "What is cut out stands on white there: that white is no part of the scene. Put the subject into the "
+        "place that the video shows, and mention no white ground.",
         "video": "A source video is given; you cannot see it, so invent no details of it that the user does not name.",
         "mask": "Only the masked part of it is made.",
         "refs": "Reference pictures: {count}, which you cannot see ({what}). Each shows something that appears in the "

@@ -98,6 +98,64 @@ def test_what_is_missing_names_the_command_that_gets_it(empty_machine):
         find_checkpoint("file.bin", None, base=LTX)
 
 
+def test_the_original_s_own_path_names_the_right_model(empty_machine):
+    with pytest.raises(MissingWeights, match=f"no such file; get it with: hf download {REPOSITORY}"):
+        find_checkpoint(f"models/{FOLDER}/{NAME}", None, base=LTX)
+
+
+def rewritten(path, change):
+    """A single file with its tensors, and its metadata, changed."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(change(load_file(path)), path, metadata)
+
+
+def test_a_model_without_context_blocks_is_told_from_one_of_vace(empty_machine):
+    folder = write_single(empty_machine / "one")
+    rewritten(folder / NAME, lambda tensors: {key: value for key, value in tensors.items() if "context" not in key})
+    with pytest.raises(CheckpointError, match=f"without VACE.*{REPOSITORY}"):
+        check_checkpoint(find_checkpoint("one", None, base=LTX))
+
+
+def test_neighbours_of_the_file_do_not_matter(empty_machine):
+    folder = write_single(empty_machine / "one")
+    shutil.copyfile(folder / NAME, folder / "a-plain.safetensors")
+    rewritten(folder / "a-plain.safetensors", lambda tensors: {k: v for k, v in tensors.items() if "context" not in k})
+    (folder / "a-lora.safetensors").write_bytes(b"half")
+    assert find_checkpoint("one", None, base=LTX).transformer.files[0].name == NAME
+    shutil.copyfile(folder / NAME, folder / "another.safetensors")
+    with pytest.raises(CheckpointError, match="several LTX models.*--ckpt_path"):
+        find_checkpoint("one", None, base=LTX)
+
+
+def test_a_text_encoder_that_is_not_there_is_blamed_by_its_flag(empty_machine):
+    folder = write_single(empty_machine / "one")
+    with pytest.raises(InputError, match="--text_encoder_path nowhere: holds no text_encoder"):
+        find_checkpoint("one", None, base=LTX, text_encoder_path="nowhere")
+    found = find_checkpoint("one", None, base=LTX, text_encoder_path=str(folder / "text_encoder"))
+    assert found.tokenizer == folder / "tokenizer"
+
+
+def test_a_damaged_tokenizer(empty_machine):
+    folder = write_single(empty_machine / "one")
+    (folder / "tokenizer" / "spiece.model").write_bytes(b"xx")
+    with pytest.raises(CheckpointError, match="tokenizer: .*download it again"):
+        check_checkpoint(find_checkpoint("one", None, base=LTX))
+
+
+def test_weights_and_tokenizer_have_a_fingerprint(empty_machine):
+    folder = write_single(empty_machine / "one")
+    before = open_checkpoint(folder).fingerprint()
+    assert open_checkpoint(folder).fingerprint() == before
+    rewritten(folder / NAME, lambda tensors: {key: value * 1.1 for key, value in tensors.items()})
+    changed = open_checkpoint(folder).fingerprint()
+    (folder / "tokenizer" / "added_tokens.json").write_text("{}")
+    assert len({before, changed, open_checkpoint(folder).fingerprint()}) == 3
+
+
 def test_every_tensor_is_read_once(empty_machine, monkeypatch):
     """One look at the header for transformer, VAE and scheduler each; no tensor twice, none of the other part."""
     reads: list[str] = []

@@ -219,6 +219,81 @@ def test_estimate_of_references_and_guidance():
     assert estimated(steps=7)["forwards"] == 7
 
 
+def test_estimate_of_what_is_skipped():
+    plain, left_out = estimated(), estimated(stg_mode="stg_r")
+    rows = cost.guided_rows(3, 1, [19], "residual")
+    assert left_out["flops_forward"] == cost.transformer_flops(PUBLISHED, 4992, rows, (128, 128))
+    assert left_out["flops_forward"] < plain["flops_forward"] and left_out["flops_vae"] == plain["flops_vae"]
+    alone = estimated(context_scale=0.0)
+    rows = cost.guided_rows(3, 1, [19])
+    bare = cost.transformer_flops(PUBLISHED, 4992, rows, (128, 128), with_context=False)
+    once = cost.prepare_flops(PUBLISHED, 4992, (128, 128), with_context=False)
+    assert alone["flops_forward"] == bare < plain["flops_forward"]
+    assert alone["flops"] == once + 40 * bare + alone["flops_vae"]
+    assert estimated(context_scale=0.5) == plain
+
+
+def test_estimate_counts_the_sources_whole():
+    """Four float32 numbers a pixel as they are read, six in the two halves; more cannot be on the device as they come.
+
+    For sources of any type of number, since only the VAE's own passes are halved with it.
+    """
+    tiny = {"patch_size": 4, "in_channels": 3, "out_channels": 3, "block_out_channels": [4], "upsample_factor": [1]}
+    tiny |= {"decoder_block_out_channels": [4]}
+    pixels = 97 * 512 * 768
+    for per_number in (2, 4):
+        found = cost._vae_working(tiny, 97, 512, 768, per_number)
+        assert 40 * pixels + 9 * pixels * per_number < found < 40 * pixels + 12 * pixels * per_number
+    wide_encoder = tiny | {"block_out_channels": [64]}
+    assert cost._vae_working(wide_encoder, 97, 512, 768, 4) > found
+    wide_decoder = tiny | {"decoder_block_out_channels": [256]}
+    assert cost._vae_working(wide_decoder, 97, 512, 768, 4) > found
+
+
+def test_tokens_are_those_of_the_plan():
+    from vace.conditioning.sizes import LTX_STRIDE, token_count
+
+    for size in ((768, 512, 97, 0), (64, 96, 1, 3), (832, 480, 9, 1)):
+        assert cost.token_count(*size) == token_count(*size, LTX_STRIDE)
+
+
+RUN = """
+import sys, threading, time
+import psutil
+from vace.generate import generate
+from vace.models.ltx import cost, engine
+
+process, peak = psutil.Process(), [0]
+
+def watch():
+    while True:
+        peak[0] = max(peak[0], process.memory_info().rss)
+        time.sleep(0.002)
+
+def run(size, frame_num):
+    generate("a cat", base="ltx", ckpt_dir="tiny", size=size, frame_num=frame_num, steps=1, device="cpu",
+             dtype="float32", out_format="exact", progress=False, save_dir="made")
+
+estimates = []
+given = engine.estimate
+engine.estimate = lambda *args, **more: estimates.append(given(*args, **more)) or estimates[-1]
+run("64x64", 9)  # libraries, their threads and the code they make
+threading.Thread(target=watch, daemon=True).start()
+before = process.memory_info().rss
+peak[0] = before
+run("512x320", 49)
+print(peak[0] - before, estimates[-1]["peak_bytes"])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_takes_about_the_memory_that_was_estimated(tmp_path):
+    """Watched from within, since what a process inherits counts in the peak that the system tells."""
+    done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, check=True)
+    taken, told = map(int, done.stdout.split()[-2:])
+    assert told / 2 < taken < 1.5 * told, done.stdout
+
+
 def test_estimating_needs_no_torch():
     code = (
         "import sys; from vace.models.ltx import cost; cost.guided_rows(3, 1, [1]); cost.token_count(64, 64, 9);"

@@ -169,6 +169,41 @@ def test_neutral_halves_are_encoded_once(tiny, monkeypatch):
     assert torch.equal(first.unchanged.mean, plain.mean) and torch.equal(first.unchanged.logvar, plain.logvar)
 
 
+def test_what_no_step_and_no_seed_changes_is_computed_once(tiny, monkeypatch):
+    """Captions, keys and values, rotary table and grid once for all seeds; the context, which is drawn, once each."""
+    from vace.conditioning import ltx_context
+    from vace.models.ltx import forward
+
+    counted = dict.fromkeys(("constants", "with_context", "rope_table", "positions"), 0)
+
+    def count(module, name):
+        real = getattr(module, name)
+
+        def call(*args, **kwargs):
+            counted[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("constants", "with_context", "rope_table"):
+        count(forward, name)
+    count(ltx_context, "positions")
+    context, cond, uncond = a_job(tiny)
+    made = [tiny.denoise(context, cond, uncond, seed=seed, **FAST) for seed in (5, 6, 7)]
+    assert counted == {"constants": 1, "with_context": 3, "rope_table": 1, "positions": 1}
+    tiny.denoise(context, cond, uncond, seed=5, **{**FAST, "fps": 30.0})  # another grid
+    assert counted["constants"] == 2
+    tiny.release()
+    assert torch.equal(made[1], tiny.denoise(context, cond, uncond, seed=6, **FAST))
+
+
+def test_sampling_needs_no_vae(tiny):
+    context, cond, uncond = a_job(tiny)
+    tiny._modules.pop("vae")
+    tiny.denoise(context, cond, uncond, seed=5, **FAST)
+    assert "vae" not in tiny._modules
+
+
 def test_references_lie_in_front_and_go_after_sampling(tiny):
     context, cond, uncond = a_job(tiny, refs=3)
     latents = tiny.denoise(context, cond, uncond, seed=5, **FAST)
@@ -202,6 +237,26 @@ def test_nothing_to_draw_from_is_an_error(tiny):
         tiny.denoise(context, cond, uncond, **FAST)
     with pytest.raises(InputError, match="neither posterior noise nor a seed"):
         tiny.denoise(context, cond, uncond, noise=torch.zeros(12, 128), **FAST)
+
+
+def test_what_does_not_fit_or_is_not_known_is_an_error(tiny):
+    video, mask = torch.zeros(3, 9, 64, 64), torch.ones(1, 9, 64, 64)
+    with pytest.raises(InputError, match="reference image 0 is 1 frame of 32x32"):
+        tiny.encode_context(video, mask, [torch.zeros(3, 1, 32, 32)])
+    context, cond, uncond = a_job(tiny)
+    for wrong in ({"stg_mode": "stg_x"}, {"posterior": "mean"}):
+        with pytest.raises(InputError, match="stg_a, stg_r, sample, mode"):
+            tiny.denoise(context, cond, uncond, seed=1, **{**FAST, **wrong})
+
+
+def test_prompts_that_the_model_cannot_read_are_told(tiny, caplog):
+    from vace.models.ltx.engine import check_prompt
+
+    with pytest.raises(InputError, match="nothing of it is left for LTX, which reads English"):
+        check_prompt("一只灰色的猫在奔跑")
+    check_prompt("a cat 猫")
+    tiny.encode_prompts("word " * 200, None)
+    assert "tokens, and the model reads 128: its end is left out" in caplog.text
 
 
 def test_layers_the_model_does_not_have(tiny):

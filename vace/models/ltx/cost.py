@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vace.models.wan.cost import FLOAT32, conv_flops, residual_flops
+from vace.conditioning import sizes
+from vace.models.cost import FLOAT32, conv_flops, residual_flops
 
+STRATEGIES = {"stg_a": "attention", "stg_r": "residual"}
 TEXT_TOKENS = 128
-FRAMES_PER_LATENT = 8
-PIXELS_PER_LATENT = 32
 FEED_FORWARD = 4  # its hidden width, in widths of the model
 TIME_WAVES = 256
 TAPS = 27  # of a 3x3x3 convolution
-VAE_COPIES = 5
+SOURCE_PLANES = 10  # float32 numbers a pixel: frames and both halves of three, the mask
+VAE_COPIES, PATCH_COPIES = 5, 3  # of its widest stage and of the video in patches, as measured on a CPU at three widths
 H100_RATE = 790e12  # operations a second of bfloat16 matrix products, as measured on one H100
 Row = tuple[int, Iterable[int], str]
 
@@ -36,20 +37,27 @@ def estimate(
     stg_scale: float = 1.0,
     stg_skip_layers: Iterable[int] = (19,),
     *,
+    stg_mode: str = "stg_a",
+    context_scale: float = 1.0,
     dtype_bytes: int = 2,
     offload: bool = False,
 ) -> dict[str, int]:
     """The cost of one video of `frames` frames of width x height, with `refs` reference images.
 
-    sizes_bytes: weights of each component as they lie on the device. dtype_bytes: bytes of a number of the transformer
-    and the VAE. offload: parts leave the device after use. Keys as for Wan: tokens, forwards (steps: one pass answers
-    all rows), flops_forward, flops_vae (two encodings, one per reference, one decoding), flops (everything after the
-    text encoder, texts taken at their longest), weight_bytes, peak_bytes (rough: weights + largest working set).
+    sizes_bytes: weights of each component as they lie on the device. stg_mode: a key of STRATEGIES. context_scale: 0
+    leaves the context blocks out. dtype_bytes: bytes of a number of the transformer and the VAE. offload: parts leave
+    the device after use. Keys as for Wan: tokens, forwards (steps: one pass answers all rows), flops_forward, flops_vae
+    (two encodings, one per reference, one decoding), flops (everything after the text encoder, texts taken at their
+    longest), weight_bytes, peak_bytes. The last is rough: the weights and the largest of the transformer's working set,
+    the VAE's when it encodes, with the whole sources in float32 (frames, mask, both halves), and when it decodes. What
+    Python and its libraries take is not counted.
     """
     tokens = token_count(width, height, frames, refs)
-    rows = guided_rows(guidance_scale, stg_scale, stg_skip_layers)
+    rows = guided_rows(guidance_scale, stg_scale, stg_skip_layers, STRATEGIES[stg_mode])
+    with_context = context_scale != 0
     lengths = [TEXT_TOKENS] * (1 + max(text for text, _, _ in rows))
-    one = transformer_flops(transformer_config, tokens, rows, lengths)
+    one = transformer_flops(transformer_config, tokens, rows, lengths, with_context=with_context)
+    once = prepare_flops(transformer_config, tokens, lengths, with_context=with_context)
     coding = 2 * encode_flops(vae_config, frames, height, width) + decode_flops(vae_config, frames, height, width)
     coding += refs * encode_flops(vae_config, 1, height, width)
     working = {
@@ -63,7 +71,7 @@ def estimate(
         "forwards": steps,
         "flops_forward": one,
         "flops_vae": coding,
-        "flops": prepare_flops(transformer_config, tokens, lengths) + steps * one + coding,
+        "flops": once + steps * one + coding,
         "weight_bytes": total,
         "peak_bytes": max(together.values()),
     }
@@ -76,8 +84,7 @@ def floor_seconds(flops: float, rate: float = H100_RATE) -> float:
 
 def token_count(width: int, height: int, frames: int, refs: int = 0) -> int:
     """Tokens the transformer reads: one per latent, references included."""
-    latent_frames = (frames - 1) // FRAMES_PER_LATENT + 1 + refs
-    return latent_frames * (height // PIXELS_PER_LATENT) * (width // PIXELS_PER_LATENT)
+    return sizes.token_count(width, height, frames, refs, sizes.LTX_STRIDE)
 
 
 def guided_rows(
@@ -271,7 +278,14 @@ def _transformer_working(config: Mapping[str, Any], tokens: int, rows: int, per_
 
 
 def _vae_working(vae: Mapping[str, Any], frames: int, height: int, width: int, per_number: int) -> int:
-    """Decoding the whole clip at once: a residual block of the last stage, its inputs, padded copies and outputs."""
-    area = (height // vae["patch_size"]) * (width // vae["patch_size"])
-    base = vae["decoder_block_out_channels"][0] // vae["upsample_factor"][0]
-    return VAE_COPIES * frames * area * base * per_number
+    """Encoding beside the sources, or decoding: residual blocks at full size, and the video in patches around them."""
+    pixels, patch = frames * height * width, vae["patch_size"] ** 2
+    widths = {
+        "in_channels": vae["block_out_channels"][0],
+        "out_channels": vae["decoder_block_out_channels"][0] // vae["upsample_factor"][0],
+    }
+    encoding, decoding = (
+        (VAE_COPIES * width * pixels // patch + PATCH_COPIES * vae[channels] * pixels) * per_number
+        for channels, width in widths.items()
+    )
+    return max(SOURCE_PLANES * pixels * FLOAT32 + encoding, decoding)

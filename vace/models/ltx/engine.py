@@ -14,6 +14,7 @@ from vace.conditioning import ltx_context
 from vace.conditioning.context import check_shapes, encode_once, trim_refs
 from vace.errors import InputError
 from vace.models import engine
+from vace.models.cost import part_bytes
 from vace.models.denoise import OnStep, Predict, denoise, draw_noise
 from vace.models.engine import Engine, wide_dtype
 from vace.models.ltx import forward, vae
@@ -22,7 +23,6 @@ from vace.models.ltx.guidance import guide
 from vace.models.ltx.schedule import make_schedule, token_shift
 from vace.models.ltx.text import TEXT_LEN, clean_caption
 from vace.models.parts import COMPONENTS, Part, read_part
-from vace.models.wan.cost import part_bytes
 
 if TYPE_CHECKING:
     from vace.models.checkpoints import Checkpoint

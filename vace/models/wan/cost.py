@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vace.models.checkpoints import Checkpoint
-from vace.models.parts import COMPONENTS, Part, read_part
-from vace.weight_files import PICKLED
-
-FLOAT32 = 4
+from vace.models.cost import FLOAT32, conv_flops, part_bytes, residual_flops
+from vace.models.parts import COMPONENTS, read_part
 
 
 def estimate(
@@ -126,27 +124,9 @@ def decode_flops(vae: Mapping[str, Any], frames: int, height: int, width: int) -
     return total + conv_flops(widths[-1], 3, 27, time * rows * columns)
 
 
-def conv_flops(before: int, after: int, taps: int, volume: int) -> int:
-    """A convolution from `before` to `after` channels with `taps` weights a pair, at `volume` places."""
-    return 2 * before * after * taps * volume
-
-
-def residual_flops(before: int, after: int, volume: int) -> int:
-    """Two convolutions of 3x3x3, and one of 1 where the width changes."""
-    shortcut = conv_flops(before, after, 1, volume) if before != after else 0
-    return conv_flops(before, after, 27, volume) + conv_flops(after, after, 27, volume) + shortcut
-
-
 def _middle(width: int, time: int, area: int) -> int:
     attention = conv_flops(width, 4 * width, 1, area) + 4 * area * area * width
     return 2 * residual_flops(width, width, time * area) + time * attention
-
-
-def part_bytes(part: Part, per_number: int) -> int:
-    """The weights of a part on the device, `per_number` bytes each."""
-    if part.weights.files[0].suffix in PICKLED and part.component == "text_encoder":
-        return sum(path.stat().st_size for path in part.weights.files)
-    return per_number * sum(math.prod(part.weights.shapes[name]) for name in part.names.values())
 
 
 def _transformer_working(config: Mapping[str, Any], tokens: int, per_number: int) -> int:

@@ -14,9 +14,10 @@ from typing import Any
 
 from vace.errors import InputError, nearest
 
-SAMPLES = 5
+SAMPLES = 7
 STEPS = 40
 TIMESTEP = 0.5
+PRODUCTS = 5  # matrix products of which the fastest counts
 FPS = 25.0
 GUIDANCE, STG = 3.0, 1.0
 TEXT_LENGTHS = (21, 60)  # tokens of a usual negative prompt, and of a paragraph
@@ -148,8 +149,9 @@ def run_model(
 
     Keys: `step` with the medians in seconds of shared, alone and plain and the ratios plain / shared and alone /
     shared; `flops` of each side's step; `prepare` in seconds; `largest_difference` of alone and plain from shared,
-    relative to the largest value; `job`, the seconds of a whole video's transformer work on our side; `floor`, the
-    seconds a step takes at least on an H100, and `floor_percent`, how near ours comes to it (CUDA, else None).
+    relative to the largest value; `job`, the seconds of a whole video's transformer work on our side; `rate`, the
+    operations a second that are taken for possible (see `possible_rate`), `floor`, the seconds a step takes at least at
+    that rate, and `floor_percent`, how near ours comes to it; `h100_floor` likewise on an H100.
     """
     import torch
 
@@ -168,7 +170,8 @@ def run_model(
     }
     step = _compare(sides, samples, device)
     preparing = _seconds(prepare, device)
-    floor = cost.floor_seconds(flops["shared"])
+    rate = possible_rate(device, model.proj_in.weight.dtype)
+    floor = cost.floor_seconds(flops["shared"], rate)
     return {
         "model": name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
@@ -188,15 +191,17 @@ def run_model(
         "largest_difference": {
             side: float((outs[side] - outs["shared"]).abs().max()) / scale for side in SIDES if side != "shared"
         },
+        "rate": rate,
         "floor": floor,
-        "floor_percent": 100 * floor / step["shared"] if device.type == "cuda" else None,
+        "h100_floor": cost.floor_seconds(flops["shared"]),
+        "floor_percent": 100 * floor / step["shared"],
     }
 
 
 def render(result: Mapping[str, Any]) -> str:
     """The result as a short markdown table with its conditions in words."""
     step, flops, differences = result["step"], result["flops"], result["largest_difference"]
-    threads = "" if result["floor_percent"] is not None else f", {result['threads']} threads"
+    threads = f", {result['threads']} threads" if result["device"] == "cpu" else ""
     skipped = ", ".join(map(str, result["skips"]))
     lines = [
         f"LTX-VACE guidance step of {result['rows']} rows, {result['model']}: {result['layers']} layers, "
@@ -214,12 +219,25 @@ def render(result: Mapping[str, Any]) -> str:
             f"| {step[side] / step['shared']:.2f} | {difference} |"
         )
     lines += ["", f"Preparing a video takes {result['prepare']:.3g} s; {result['steps']} steps {result['job']:.4g} s."]
-    floor = f"{result['floor']:.4g} s a step at the rate measured on an H100"
-    if result["floor_percent"] is None:
-        lines.append(f"The floor, {floor}, is for a GPU; this was a CPU.")
-    else:
-        lines.append(f"The floor is {floor}: {result['floor_percent']:.0f} % of it reached.")
+    lines.append(
+        f"The floor is {result['floor']:.4g} s a step, at {result['rate'] / 1e12:.4g} Tflop/s as large matrix products "
+        f"reach: {result['floor_percent']:.0f} % of it reached. On an H100 it is {result['h100_floor']:.4g} s."
+    )
     return "\n".join(lines)
+
+
+def possible_rate(device: Any, dtype: Any) -> float:
+    """Operations a second that the device can do: what matrix products reach, on an H100 the published figure."""
+    import torch
+
+    from vace.models.ltx.cost import H100_RATE
+
+    if device.type == "cuda" and "H100" in torch.cuda.get_device_name(device) and dtype == torch.bfloat16:
+        return H100_RATE
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    times = [_seconds(lambda: left @ right, device) for _ in range(PRODUCTS)]
+    return 2 * side**3 / min(times)
 
 
 def _inputs(config: Mapping[str, Any], size: tuple[int, int], frames: int, seed: int, device: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_the_map_is_stretched_before_it_counts():
 
 
 def test_a_picture_of_one_pixel(vace, tmp_path):
-    """Nothing stands out: an error for the task that asks for the thing, the whole picture for the one that need not."""
+    """Nothing stands out: an error where the thing is asked for, the whole picture where it need not be there."""
     from vace.media.image import read_image, write_image
 
     image = np.full((1, 1, 3), (5, 6, 7), np.uint8)

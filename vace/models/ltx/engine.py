@@ -12,13 +12,14 @@ import torch
 
 from vace.conditioning import ltx_context
 from vace.conditioning.context import check_shapes, encode_once, trim_refs
+from vace.devices import pick_device
 from vace.errors import InputError
 from vace.models import engine
 from vace.models.cost import part_bytes
 from vace.models.denoise import OnStep, Predict, denoise, draw_noise
 from vace.models.engine import Engine, wide_dtype
 from vace.models.ltx import forward, vae
-from vace.models.ltx.cost import estimate, guided_rows
+from vace.models.ltx.cost import STRATEGIES, estimate, guided_rows
 from vace.models.ltx.guidance import guide
 from vace.models.ltx.schedule import make_schedule, token_shift
 from vace.models.ltx.text import TEXT_LEN, clean_caption
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 SAMPLING = ("steps", "shift", "guidance_scale", "context_scale")
 STG = ("stg_scale", "stg_rescale", "stg_mode", "stg_skip_layers", "posterior")
 POSTERIORS = ("sample", "mode")
-STRATEGIES = {"stg_a": "attention", "stg_r": "residual"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class LTXEngine(Engine):
     def decoding(self, settings: Settings, seed: int) -> dict[str, Any]:
         """Keywords of `decode_chunks` for these settings and the seed of the video."""
         names = ("decode_timestep", "decode_noise_scale")
-        return {name: settings.options[name] for name in names} | {"seed": seed, "noise_device": settings.noise_device}
+        where = str(pick_device(settings.noise_device, "--noise_device"))
+        return {name: settings.options[name] for name in names} | {"seed": seed, "noise_device": where}
 
     def encode_context(self, frames: torch.Tensor, mask: torch.Tensor, refs: Sequence[torch.Tensor] = ()) -> Context:
         """The context of frames [3, T, H, W], mask [1, T, H, W] and R references [3, 1, H, W].
@@ -289,7 +290,8 @@ def job_cost(
     """What a job of these settings will cost; see `vace.models.ltx.cost.estimate`."""
     parts = {name: read_part(checkpoint, name) for name in COMPONENTS}
     sizes = {name: part_bytes(part, dtype_bytes) for name, part in parts.items()}
-    chosen = {name: settings.options[name] for name in ("stg_scale", "stg_skip_layers")}
+    chosen = {name: settings.options[name] for name in ("stg_scale", "stg_skip_layers", "stg_mode")}
+    chosen["context_scale"] = settings.context_scale
     return estimate(
         parts["transformer"].config, parts["vae"].config, sizes, width, height, frames, refs, settings.steps,
         settings.guidance_scale, **chosen, dtype_bytes=dtype_bytes, offload=settings.offload_model,

@@ -18,13 +18,14 @@ from vace.media.video import VideoReader
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets/tracking"
 BARS = {"shift": 0.90, "turn": 0.80, "hide": 0.70}
-SEEDS = 2  # of each kind, drawn anew at every run
+SEEDS = range(4)  # of each kind, the same at every run ...
+FRESH = 2  # ... and drawn anew: a bar is on the mean, and of two clips alone one that is lost would decide it
 
 
 @pytest.mark.parametrize("kind", BARS)
 def test_fresh_clips_are_followed(kind):
     """Mean IoU: translation; scale and rotation; hidden for 20 frames. A failure tells the seeds."""
-    seeds = [random.SystemRandom().randrange(2**31) for _ in range(SEEDS)]
+    seeds = [*SEEDS, *(random.SystemRandom().randrange(2**31) for _ in range(FRESH))]
     found = []
     for seed in seeds:
         clip = draw_clip(kind, seed)

@@ -237,6 +237,8 @@ def test_wrong_devices(tmp_path):
             batch(path, gpus=wrong)
     with pytest.raises(InputError, match="leave --shard out"):
         batch(path, gpus="0,1", shard="1/2")
+    with pytest.raises(InputError, match="leave --gpus or --ray out"):
+        batch(path, gpus="0,1", ray="local")
 
 
 def test_stopping_lets_the_step_end_and_nothing_half_made_stays(tmp_path, monkeypatch):

@@ -55,6 +55,8 @@ def batch(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"--out {folder}: cannot be made ({error.strerror}); choose another") from error
+    if ray and gpus:
+        raise InputError("--gpus: Ray shares the devices out itself; leave --gpus or --ray out")
     if ray:
         return _on_ray(in_order(jobs), folder, ray, retry)
     if gpus:

@@ -5,9 +5,9 @@
 #   Further arguments go to pytest: scripts/test.sh -k gray
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash scripts/setup.sh dev
+select=(-m "not slow") extras=(dev)
+if [ "${1:-}" = --all ]; then select=() extras=(dev batch); shift; fi
+bash scripts/setup.sh "${extras[@]}"
 
-select=(-m "not slow")
-if [ "${1:-}" = --all ]; then select=(); shift; fi
 .venv/bin/ruff check --quiet vace tests scripts
 exec .venv/bin/python -m pytest -n auto --maxprocesses=4 ${select[@]+"${select[@]}"} --durations=15 "$@"

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 
 from vace import __version__
 from vace.errors import VaceError
-from vace.flags import FLAGS, Flag, flags_for
+from vace.flags import flags_for
+from vace.parsing import USER_FAULT, Parser, add_flag, normalised
 
 COMMANDS = {
     "preprocess": "materials to src_video, src_mask and src_ref_images",
@@ -21,52 +22,22 @@ COMMANDS = {
     "ltx": "these and a prompt to a video, by VACE-LTX-Video-0.9",
     "pipeline": "both in one: materials and a prompt to a video",
     "prompt": "write a prompt out, as the models like it, and print what came of it",
+    "batch": "many jobs from a file, one JSON object a line; finished ones are never made twice",
     "tasks": "list the tasks, or explain one",
     "models": "list the base models and networks: where they are; `vace models pull NAME` gets one",
     "doctor": "look at this machine: what works, what is missing, what adds it",
     "bench": "measure speed on this machine: media, annotators, wan or ltx",
 }
-OK, OUR_FAULT, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """Its errors are one line and name the help, instead of printing all flags."""
-
-    def error(self, message: str):
-        self.exit(USER_FAULT, f"{self.prog}: {message}; see '{self.prog} --help'\n")
-
-
-def _truth(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes", "on"):
-        return True
-    if text.lower() in ("false", "0", "no", "off"):
-        return False
-    raise argparse.ArgumentTypeError(f"'{text}' is neither True nor False")
-
-
-def _add(parser: argparse.ArgumentParser, flag: Flag) -> None:
-    names = [f"--{name}" for name in (flag.name, *flag.others)]
-    options: dict = {"dest": flag.name, "default": argparse.SUPPRESS, "help": flag.help.replace("%", "%%")}
-    if flag.kind == "bool":
-        options |= {"nargs": "?", "const": True, "type": _truth, "metavar": "True|False"}
-    elif flag.kind == "list":
-        options |= {"action": "append", "metavar": "A[,B]"}
-    elif flag.kind == "phrases":
-        options |= {"action": "append", "metavar": "TEXT"}
-    elif isinstance(flag.kind, tuple):
-        options |= {"choices": flag.kind} | ({"nargs": "?", "const": flag.bare} if flag.bare else {})
-    else:
-        options |= {"type": {"text": str, "int": int, "float": float}[flag.kind], "metavar": flag.kind.upper()}
-    parser.add_argument(*names, **options)
+OK, OUR_FAULT, INTERRUPTED = 0, 1, 130
 
 
 def build_parser(command: str | None = None, prog: str = "vace") -> argparse.ArgumentParser:
     """The parser of everything, or of one command alone (for the script doors)."""
     if command is not None:
-        parser = _Parser(prog=prog, description=COMMANDS[command], allow_abbrev=False)
+        parser = Parser(prog=prog, description=COMMANDS[command], allow_abbrev=False)
         _fill(parser, command)
         return parser
-    parser = _Parser(prog=prog, description="All-in-one video creation and editing with the VACE models.")
+    parser = Parser(prog=prog, description="All-in-one video creation and editing with the VACE models.")
     parser.add_argument("--version", action="version", version=f"vace {__version__}")
     actions = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
@@ -76,7 +47,7 @@ def build_parser(command: str | None = None, prog: str = "vace") -> argparse.Arg
 
 def _fill(parser: argparse.ArgumentParser, command: str) -> None:
     for flag in flags_for(command):
-        _add(parser, flag)
+        add_flag(parser, flag)
     if command == "prompt":
         parser.add_argument("text", help="the prompt")
     if command == "tasks":
@@ -86,6 +57,15 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("name", nargs="?", help="a network, mediapipe, a base model, or all (every network)")
     if command in ("tasks", "models", "doctor"):
         parser.add_argument("--json", action="store_true", help="as JSON")
+    if command == "batch":
+        parser.add_argument("file", help="the jobs (.jsonl): command, its flags, and an id if you like")
+        parser.add_argument("--out", help="folder for results.jsonl and each job's folder (results/NAME OF THE FILE)")
+        parser.add_argument("--shard", metavar="I/N", help="only every Nth job: part I of N, for schedulers")
+        parser.add_argument("--gpus", metavar="A,B", help="one process for each of these CUDA devices, jobs shared out")
+        parser.add_argument("--retry", type=int, default=0, help="tries more where a job fails by no fault of its own")
+        parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help="on a Ray cluster, a worker for"
+                            " each GPU; without an address on this machine")  # fmt: skip
+        parser.add_argument("--dry_run", action="store_true", help="check and list the jobs, run none")
     if command == "bench":
         parser.add_argument("what", choices=("media", "annotators", "wan", "ltx"))
         parser.add_argument("--ckpt_dir", help="checkpoint for bench wan (tiny) and ltx (random weights)")
@@ -94,33 +74,6 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--frames", type=int, help="frames of the clip (media 300, annotators 81), or of the video")
         parser.add_argument("--long_frames", type=int, default=3000, help="frames of the long clip of bench media")
         parser.add_argument("--out", help="folder for the .json and .md (printed only when absent)")
-
-
-def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Known flags with underscores, so that --ckpt-dir is --ckpt_dir; values that look like flags attached to theirs.
-
-    `--seed -1` and `--prompt '--a-b'` become `--flag=value`: argparse would take such values for flags.
-    """
-    kinds = {name: flag.kind for flag in FLAGS for name in (flag.name, *flag.others)}
-    kinds |= dict.fromkeys(("ckpt_dir", "frames", "long_frames", "out", "random_weights"), "text")
-    bare = {flag.name: flag for flag in FLAGS if flag.bare}
-    result: list[str] = []
-    waiting = False  # whether the last flag still wants its value
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = argument.removeprefix("--").partition("=")
-        name = name.replace("-", "_")
-        if argument.startswith("--") and name in kinds and not (waiting and " " in argument):
-            if name in bare and not equals and following not in bare[name].kind:
-                equals, value = "=", bare[name].bare  # what follows is no value of its, such as the prompt itself
-            result.append(f"--{name}{equals}{value}")
-            waiting = not equals and kinds[name] != "bool"
-        elif waiting and argument.startswith("-"):
-            result[-1] += "=" + argument
-            waiting = False
-        else:
-            result.append(argument)
-            waiting = False
-    return result
 
 
 def _prepare_logging(quiet: bool, verbose: bool) -> None:
@@ -182,13 +135,13 @@ def _terminated(signum, frame):
 
 def main(arguments: Sequence[str] | None = None, command: str | None = None, prog: str = "vace") -> int:
     """Run one command. The exit status: 0 done, 2 the user's input or machine, 1 a fault of ours, 130 stopped."""
-    given = _normalised(sys.argv[1:] if arguments is None else arguments)
+    given = normalised(sys.argv[1:] if arguments is None else arguments)
     try:
         parser = build_parser(command, prog)
         namespace, unknown = parser.parse_known_args(given)
         if unknown:  # of the command, so that its own help is named
             owner = prog if command else f"{prog} {namespace.command}"
-            _Parser(prog=owner).error(f"unrecognized arguments: {' '.join(unknown)}")
+            Parser(prog=owner).error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as stop:
         return int(stop.code or 0)
     name = command or namespace.command
@@ -200,7 +153,7 @@ def main(arguments: Sequence[str] | None = None, command: str | None = None, pro
         outcome = _run(name, namespace)
         if outcome is not None:
             print(outcome if isinstance(outcome, str) else _as_line(outcome), flush=True)
-        return OK
+        return USER_FAULT if isinstance(outcome, dict) and outcome.get("failed") else OK
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `vace tasks | head`: not an error
         return OK

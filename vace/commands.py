@@ -119,6 +119,12 @@ def prompt(text: str, progress: bool = True, **given) -> dict:
     return verb(text, refs=len(refs), **has, **given).as_json()
 
 
+def batch(file: str, **given) -> dict:
+    from vace.batch import batch as verb
+
+    return verb(file, **given)
+
+
 def tasks(name: str | None = None, json: bool = False, **_) -> str | list:
     from vace.listing import explain_task, list_tasks
     from vace.tasks import TASKS

@@ -28,7 +28,7 @@ class Flag:
 
 
 PREPARE, WAN, LTX, PIPELINE = "preprocess", "wan", "ltx", "pipeline"
-PROMPT = "prompt"
+PROMPT, BATCH = "prompt", "batch"
 _MAKE = (WAN, LTX, PIPELINE)
 _WAN = (WAN, PIPELINE)
 _LTX = (LTX, PIPELINE)
@@ -143,8 +143,8 @@ FLAGS = (
     # runs
     Flag("from", "text", "repeat the run of this manifest.json; further flags change it", _ALL),
     Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
-    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT)),
-    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT)),
+    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH)),
+    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH)),
 )  # fmt: skip
 
 

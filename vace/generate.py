@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vace.errors import CheckpointError
 from vace.job import Job, prepare_job, with_extended_prompt
@@ -29,6 +30,11 @@ from vace.runs import (
     write_manifest,
 )
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
+from vace.warm import load_engine
+
+if TYPE_CHECKING:
+    from vace.models.denoise import OnStep
+    from vace.warm import Warm
 
 log = logging.getLogger("vace")
 
@@ -77,10 +83,12 @@ def generate(
     src_ref_images=None,
     save_dir: str | Path | None = None,
     save_file: str | Path | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
     job: Job | None = None,
     resume: bool = False,
     pipeline: dict | None = None,
+    warm: Warm | None = None,
+    on_step: OnStep | None = None,
     **given,
 ) -> Generated:
     """Make videos.
@@ -88,7 +96,9 @@ def generate(
     prompt: what is seen. src_video, src_mask: prepared files (white = generate). src_ref_images: pictures, a comma list
     or a list. given: further flags (see vace.flags and vace.settings.DEFAULTS). job: a `prepare_job` of the same flags,
     to spare a second look. resume: a finished result of the same inputs and parameters in save_dir is not made again.
-    pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before.
+    pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before. warm: keeps
+    the model loaded for further calls. on_step: called after each denoising step (see vace.models.denoise); what it
+    raises ends the run.
     Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails, but videos that are
     finished when it is interrupted are kept.
     Raises VaceError: InputError, MissingWeights, CheckpointError, DeviceError, OutputError.
@@ -110,7 +120,7 @@ def generate(
 
         default = Path("results") / job.checkpoint.name
         with OutputFolder(save_dir, "--save_dir", default) as out, toy_threads(job.checkpoint.is_toy):
-            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline, resume).run()
+            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline, resume, warm, on_step).run()
     finally:
         sources.close()
 
@@ -120,12 +130,13 @@ class _Run:
 
     def __init__(
         self, job: Job, sources: Sources, shape: Shape, inputs: list, out: OutputFolder, progress: bool, save_file,
-        pipeline: dict | None, resume: bool,
+        pipeline: dict | None, resume: bool, warm: Warm | None, on_step: OnStep | None,
     ) -> None:  # fmt: skip
         self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
         self.settings, self.base, self.progress = job.settings, job.base, progress
         self.places = Places(out, job.settings, shape, save_file)
-        self.pipeline = pipeline
+        self.pipeline, self.on_step = pipeline, on_step
+        self.load = warm.engine if warm else load_engine
         out.protect([*inputs, *(pipeline or {}).get("materials", [])])
         self.stages, self.outputs = Stages(), []
         path = out.path / "manifest.json"
@@ -157,9 +168,7 @@ class _Run:
         self._warn_of_stand_ins()
         log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
         with self._stage("load"):
-            engine = self.base.module("engine").load_engine(
-                self.job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, self.job.checked
-            )
+            engine = self.load(self.job, device)
         self.sampling = engine.sampling(settings, self.shape.fps, self.shape.tokens)
         with self._stage("read sources"):
             frames, mask, refs = read_tensors(self.sources, self.shape, settings)
@@ -203,7 +212,7 @@ class _Run:
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
             latents = engine.denoise(
                 context, cond, uncond, seed=seed, noise_device=str(pick_device(settings.noise_device)),
-                on_step=lambda *_: bar.update(), **self.sampling,
+                on_step=self._told(bar), **self.sampling,
             )  # fmt: skip
         if not bool(latents.isfinite().all()):
             raise CheckpointError(
@@ -221,6 +230,14 @@ class _Run:
         record = {"role": "out_video", **self.places.record(path), "seed": seed}
         record |= {"width": self.shape.width, "height": self.shape.height}
         self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
+
+    def _told(self, bar) -> OnStep:
+        def told(*step) -> None:
+            bar.update()
+            if self.on_step is not None:
+                self.on_step(*step)
+
+        return told
 
     def _made_before(self, seed: int) -> dict | None:
         """The record of a video with this seed that an interrupted run of the same job has finished."""
@@ -325,8 +342,15 @@ def _key(job: Job, inputs: list[dict]) -> str:
 
 
 @contextmanager
-def _step_bar(steps: int, progress: bool) -> Iterator:
+def _step_bar(steps: int, progress: bool | str) -> Iterator:
+    """The line of progress; a text names the job at work in it."""
     from tqdm import tqdm
 
-    with tqdm(total=steps, desc="denoise", unit="step", disable=not progress) as bar:
+    words = {"desc": "denoise", "unit": "step"}
+    if isinstance(progress, str):
+        words = {
+            "bar_format": progress + " · {n_fmt}/{total_fmt} steps · {rate_inv_fmt} · ETA {remaining}",
+            "unit": "it",
+        }
+    with tqdm(total=steps, disable=not progress, **words) as bar:
         yield bar

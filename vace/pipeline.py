@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vace.annotators.base import Result
 from vace.bases import find_base
@@ -26,6 +27,10 @@ from vace.runs import FILE_FLAGS, SCHEMA, OutputFolder, full_paths, read_manifes
 from vace.settings import TRANSLATED, Settings, check_foreign
 from vace.sources import open_sources, plan_footage
 from vace.tasks import LAYERED, TASKS, find_task, resolve_mode
+
+if TYPE_CHECKING:
+    from vace.models.denoise import OnStep
+    from vace.warm import Warm
 
 log = logging.getLogger("vace")
 
@@ -102,13 +107,16 @@ def pipeline(
     pre_save_dir: str | Path | None = None,
     progress: bool = True,
     resume: bool = False,
+    warm: Warm | None = None,
+    on_step: OnStep | None = None,
     **given,
 ) -> Generated:
     """Prepare materials for `task` and generate with them.
 
     given: flags of both verbs. The prepared files go to pre_save_dir (processed/TASK/TIME), the result to save_dir
     (results/MODEL/TIME). resume: stages whose inputs and parameters are those of what the folders hold are not run.
-    Raises what the two verbs raise; settings of both are checked before the first begins.
+    warm, on_step: as for `generate`. Raises what the two verbs raise; settings of both are checked before the first
+    begins.
     """
     if not task:
         raise InputError("--task: say what to make of the materials; `vace tasks` lists the tasks")
@@ -137,7 +145,8 @@ def pipeline(
         told = {"schema": SCHEMA, "command": "pipeline", "parameters": parameters}
         write_json(out.file(JOB_FILE), told | ({"prompt_extension": job.extension} if job.extension else {}))
         try:
-            outcome = _stages(row, job, parameters, given, before and before.path, out.path, progress, resume)
+            run = {"progress": progress, "resume": resume}
+            outcome = _stages(row, job, parameters, given, before and before.path, out.path, run, warm, on_step)
         except KeyboardInterrupt:
             out.keep = True
             log.warning("to go on later: vace pipeline --resume %s", out.path)
@@ -207,12 +216,13 @@ def _stages(
     given: dict,
     prepared: Path | None,
     result: Path,
-    progress: bool,
-    resume: bool,
+    run: dict,
+    warm: Warm | None,
+    on_step: OnStep | None,
 ) -> Generated:
     sources, stage = {}, {}
     if row.annotator:
-        first = _prepare(row, parameters["task"], job, given, prepared, progress, resume)
+        first = _prepare(row, parameters["task"], job, given, prepared, run, warm)
         sources = {"src_video": first.src_video, "src_mask": first.src_mask, "src_ref_images": first.src_ref_images}
         stage = {"preprocess": first.manifest["parameters"], "materials": first.manifest["inputs"]}
         stage["prepared"] = first.manifest["stages"]
@@ -221,24 +231,23 @@ def _stages(
     if extra:
         sources["src_ref_images"] = [*sources.get("src_ref_images", []), *split_list(extra, files=True)]
     return generate(
-        **sources, save_dir=result, save_file=given.get("save_file"), progress=progress, resume=resume, job=job,
+        **sources, save_dir=result, save_file=given.get("save_file"), job=job, warm=warm, on_step=on_step, **run,
         pipeline={"parameters": parameters, **stage},
     )  # fmt: skip
 
 
-def _prepare(row: Task, task: str, job: Job, given: dict, folder: Path, progress: bool, resume: bool) -> Prepared:
+def _prepare(row: Task, task: str, job: Job, given: dict, folder: Path, run: dict, warm: Warm | None) -> Prepared:
     settings, flags = job.settings, _only("preprocess", given)
     flags.pop("task", None)
     # What is approximate leads a toy, but no real model unless asked for by name.
     chosen = {"backend": flags.pop("backend", "auto"), "device": flags.pop("device", "auto")}
     chosen |= {"batch_size": flags.pop("batch_size", None), "no_download": flags.pop("no_download", False)}
-    networks = open_networks(**chosen, accept_approximate=job.checkpoint.is_toy)
+    networks = (warm.networks if warm else open_networks)(**chosen, accept_approximate=job.checkpoint.is_toy)
     if "size" in row.params or row.name == LAYERED:  # what is drawn for the model is drawn at its size and length
         flags |= {"size": str(settings.area), "frame_num": settings.frame_num}
     else:
         flags = {name: value for name, value in flags.items() if name not in ("size", "frame_num")}
     flags |= {"seed": settings.seed, "intermediates": settings.intermediates}
     return preprocess(
-        task, pre_save_dir=folder, progress=progress, resume=resume, select=ModelFrames(settings), networks=networks,
-        **flags,
+        task, pre_save_dir=folder, select=ModelFrames(settings), networks=networks, **run, **flags,
     )  # fmt: skip

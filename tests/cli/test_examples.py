@@ -29,7 +29,7 @@ def clone(tmp_path_factory):
     from vace.media.video import VideoReader, VideoWriter
 
     folder = tmp_path_factory.mktemp("clone")
-    for kind in ("images", "masks"):
+    for kind in ("images", "masks", "jobs"):
         shutil.copytree(ROOT / "assets" / kind, folder / "assets" / kind)
     (folder / "assets/videos").mkdir()
     for path in sorted((ROOT / "assets/videos").glob("*.mp4")):

@@ -1,0 +1,57 @@
+"""What stays loaded between jobs: the last engine and the last networks, for as long as the next job wants the same."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from vace.annotators.networks import Networks
+    from vace.job import Job
+
+log = logging.getLogger("vace")
+
+
+def load_engine(job: Job, device: torch.device) -> Any:
+    """An engine for `job`, its weights read when they are first used."""
+    settings = job.settings
+    return job.base.module("engine").load_engine(
+        job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, job.checked
+    )
+
+
+class Warm:
+    """One engine and one set of networks at a time: two large models would not fit beside each other."""
+
+    def __init__(self) -> None:
+        self._engine: tuple[tuple, Any] | None = None
+        self._networks: tuple[tuple, Networks] | None = None
+
+    def engine(self, job: Job, device: torch.device) -> Any:
+        """The engine of the last job where this one wants the same, else a new one, the old one's memory freed."""
+        settings = job.settings
+        key = (job.fingerprint, job.base.name, str(device), settings.dtype, settings.offload_model, settings.t5_cpu)
+        if self._engine is None or self._engine[0] != key:
+            if self._engine is not None:
+                self._engine[1].release()
+            self._engine = (key, load_engine(job, device))
+        else:
+            log.debug("the model is loaded already")
+        return self._engine[1]
+
+    def networks(self, **chosen) -> Networks:
+        """Likewise the networks that annotators ask; chosen: as for `vace.preprocess.open_networks`."""
+        from vace.preprocess import open_networks
+
+        key = tuple(sorted(chosen.items(), key=lambda item: item[0]))
+        if self._networks is None or self._networks[0] != key:
+            self._networks = (key, open_networks(**chosen))
+        return self._networks[1]
+
+    def release(self) -> None:
+        """Free what is held."""
+        if self._engine is not None:
+            self._engine[1].release()
+        self._engine = self._networks = None

@@ -163,6 +163,16 @@ def test_what_changed_or_was_lost_is_made_again(media, tmp_path):
     assert [line["id"] for line in lines_of(tmp_path / "out")][3:] == ["two", "three"]
 
 
+def test_what_a_killed_run_left_half_written_goes(tmp_path):
+    from vace.media.files import reserve
+
+    left = reserve(tmp_path / "out" / "one" / "out_video.mp4")
+    (tmp_path / "out" / "one" / ".layers-x").mkdir()
+    assert run(write(tmp_path / "j", a_job("one")))["done"] == 1
+    assert not left.exists()
+    assert sorted(path.name for path in (tmp_path / "out" / "one").iterdir()) == ["manifest.json", "out_video.mp4"]
+
+
 def test_a_failing_job_is_told_and_the_rest_go_on(tmp_path, vace):
     jobs = [a_job("good"), a_job("lost", src_video="nope.mp4"), "{", a_job("also", "ltx")]
     path = write(tmp_path / "jobs.jsonl", *jobs)

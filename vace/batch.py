@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from vace.warm import Warm
 log = logging.getLogger("vace")
 
 DONE, FAILED = "done", "failed"
+LEFTOVERS = (".*.partial*", ".layers-*")  # temporary names of vace.media.files and vace.layers
 OWN_FAULT = (InputError, CheckpointError)  # trying again would not help
 
 
@@ -142,6 +144,7 @@ class _Batch:
     def _made(self, job: BatchJob, label: str) -> dict:
         """The verb's answer. What an earlier, killed run has finished of this job is taken as it is."""
         flags, folder = dict(job.flags), self.folder / job.id
+        _clear(folder)
         if job.command == "preprocess":
             from vace.preprocess import preprocess
 
@@ -168,6 +171,13 @@ class _Batch:
     def _after_step(self, *_) -> None:
         if self.stop.is_set():
             raise KeyboardInterrupt
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed run of this job has left half written, under its temporary names."""
+    for pattern in LEFTOVERS:
+        for path in folder.rglob(pattern):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _paths(answer: dict) -> Iterator[str]:

@@ -266,11 +266,12 @@ def test_stopping_lets_the_step_end_and_nothing_half_made_stays(tmp_path, monkey
     original = _Batch._after_step
     monkeypatch.setattr(_Batch, "_after_step", after)
     path = write(tmp_path / "j", a_job("a", steps=5), a_job("b"))
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(path)
     assert stopped == [0]
     assert not list((tmp_path / "out").rglob("out_video*")) and not (tmp_path / "out" / "results.jsonl").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.setattr(_Batch, "_after_step", original)
     assert run(path)["done"] == 2
 

@@ -34,3 +34,8 @@ SHOWN = ("image_inpainting_mask", "reference_anything_salientmasktrack", "animat
 def is_repeated(name: str) -> bool:
     """Whether a line shows nothing that another does not: then it is run with the slow tests."""
     return name.startswith(REPEATED) and name not in SHOWN
+
+
+def is_tracked(name: str) -> bool:
+    """Whether a line follows a thing through a clip, which takes long; run_vace_preprocess.sh shows the same."""
+    return bool(re.search("track|label|caption", name)) and name != "inpainting_masktrack_masktrack"

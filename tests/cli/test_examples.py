@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_lines import is_repeated, lines_of
+from example_lines import is_repeated, is_tracked, lines_of
 
 from vace.tasks import TASKS, find_task, resolve_mode
 
@@ -60,7 +60,9 @@ def quickly(arguments: list[str]) -> list[str]:
             script,
             name,
             id=f"{script}:{name}",
-            marks=[pytest.mark.slow] if script == "run_vace_pipeline.sh" and is_repeated(name) else [],
+            marks=[pytest.mark.slow]
+            if script == "run_vace_pipeline.sh" and (is_repeated(name) or is_tracked(name))
+            else [],
         )
         for script, name in EXAMPLES
     ],

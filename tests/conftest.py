@@ -13,7 +13,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a network
 os.environ["VACE_CACHE"] = "off"  # nor on what an earlier run kept
-os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or "1"  # the tensors of tests are small, and tests run side by side
+# The tensors of tests are small, and tests run side by side.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -188,6 +188,7 @@ def test_what_no_step_and_no_seed_changes_is_computed_once(tiny, monkeypatch):
     for name in ("constants", "with_context", "rope_table"):
         count(forward, name)
     count(ltx_context, "positions")
+    tiny.release()  # what an earlier test has left
     context, cond, uncond = a_job(tiny)
     made = [tiny.denoise(context, cond, uncond, seed=seed, **FAST) for seed in (5, 6, 7)]
     assert counted == {"constants": 1, "with_context": 3, "rope_table": 1, "positions": 1}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -163,13 +164,18 @@ def make(out: Path, seed: int) -> None:
     write_json(out / "vace.json", DEFAULTS)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="folder to write (default: assets/models/vace-tiny)")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the weights (default: {SEED})")
+def command(make: Callable[[Path, int], None], out: Path, seed: int, text: str) -> None:
+    """The command line of a script that writes a checkpoint; text: what it does."""
+    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=out, help=f"folder to write (default: assets/models/{out.name})")
+    parser.add_argument("--seed", type=int, default=seed, help=f"seed of the weights (default: {seed})")
     args = parser.parse_args()
     make(args.out, args.seed)
     print(args.out)
+
+
+def main() -> None:
+    command(make, OUT, SEED, __doc__)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ gives the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
 from pathlib import Path
 
 import numpy as np
-from make_tiny import TEXT_ENCODER, build_tokenizer, draw, write_json, write_part
+from make_tiny import TEXT_ENCODER, build_tokenizer, command, draw, write_json, write_part
 
 SEED = 2025
 OUT = Path(__file__).resolve().parent.parent / "assets" / "models" / "vace-tiny-ltx"
@@ -225,12 +224,7 @@ def make(out: Path, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="folder to write (default: assets/models/vace-tiny-ltx)")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the weights (default: {SEED})")
-    args = parser.parse_args()
-    make(args.out, args.seed)
-    print(args.out)
+    command(make, OUT, SEED, __doc__)
 
 
 if __name__ == "__main__":

@@ -398,3 +398,10 @@ class TestPipeline:
         stage = vace("wan", "--from", first.json["manifest"], "--save_dir", "stage")
         assert stage.code == 0, stage.err
         assert np.array_equal(frames_of(first.json["out_video"]), frames_of(stage.json["out_video"]))
+
+
+def test_the_label_of_a_job_stands_in_the_line_of_progress(capsys):
+    """Whatever a file is called: braces are what the bar fills in."""
+    generate("a cat", frame_num=5, **TINY | {"progress": "[1/2] gray {odd} name.mp4"})
+    shown = capsys.readouterr().err
+    assert "[1/2] gray {odd} name.mp4 · 2/2 steps · " in shown and "ETA" in shown

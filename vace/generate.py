@@ -348,9 +348,8 @@ def _step_bar(steps: int, progress: bool | str) -> Iterator:
 
     words = {"desc": "denoise", "unit": "step"}
     if isinstance(progress, str):
-        words = {
-            "bar_format": progress + " · {n_fmt}/{total_fmt} steps · {rate_inv_fmt} · ETA {remaining}",
-            "unit": "it",
-        }
+        label = progress.replace("{", "{{").replace("}", "}}")  # names of files may hold what tqdm fills in
+        shown = " · {n_fmt}/{total_fmt} steps · {rate_inv_fmt} · ETA {remaining}"
+        words = {"bar_format": label + shown, "unit": "it"}
     with tqdm(total=steps, disable=not progress, **words) as bar:
         yield bar

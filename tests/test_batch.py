@@ -228,9 +228,10 @@ def test_a_fault_of_ours_is_tried_again(tmp_path, monkeypatch):
     assert run(path, retry=2)["done"] == 1 and len(calls) == 2
 
 
-def test_dry_run_tells_and_makes_nothing(tmp_path, vace):
+@pytest.mark.parametrize("flag", ["--dry-run", "--dry_run"])
+def test_dry_run_tells_and_makes_nothing(tmp_path, vace, flag):
     path = write(tmp_path / "jobs.jsonl", a_job("good"), a_job("bad", stpes=2))
-    outcome = vace("batch", path, "--dry_run")
+    outcome = vace("batch", path, flag)
     assert outcome.code == 2 and "good  wan  to do" in outcome.err and "'stpes' is no flag" in outcome.err
     assert not (tmp_path / "results").exists()
 

@@ -47,3 +47,10 @@ def test_bars():
 def test_a_failing_child_is_told():
     with pytest.raises(RuntimeError, match="exit 3: in its own words"):
         media._measure(["-c", "import sys; print('in its own words', file=sys.stderr); sys.exit(3)"])
+
+
+def test_a_large_parent_does_not_make_its_child_large():
+    ballast = bytearray(600_000_000)
+    ballast[:: 1 << 12] = b"x" * len(ballast[:: 1 << 12])
+    cost = media._measure(["-c", "import sys; print('untimed 0 0')"])
+    assert ballast[0] and cost.peak_mb < 200

@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY = """
-import resource, sys
+import sys
 import numpy as np
 from vace.media.video import VideoReader, VideoWriter
+from vace.runs import peak_memory_mb
 
 folder, count = sys.argv[1], int(sys.argv[2])
 ramp = np.broadcast_to(np.arange(320, dtype=np.uint8)[:, None] // 2, (180, 320, 3))
@@ -23,7 +24,7 @@ with VideoWriter(f"{folder}/{count}.mp4", 25, kind="exact") as writer:
 with VideoWriter(f"{folder}/copy{count}.mp4", 25, kind="preview") as copy:
     for frames in VideoReader(f"{folder}/{count}.mp4").chunks():
         copy.write(frames)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_memory_mb())
 """
 
 

@@ -13,10 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from vace.bench import measured
 
 RATIO_BAR = 2.0  # time of a task over that of its peer
 GROWTH_BAR, GROWTH_BAR_MB, PEAK_BAR_MB = 0.10, 100.0, 1500.0  # memory: either growth bar, and the peak
@@ -101,7 +102,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _make(path: Path, frames: int, size: tuple[int, int]) -> Path:
-    """Make the clip in a child: a process inherits the memory mark of its parent, so this one must stay small."""
+    """Make the clip in a child, so that nothing of it stays in this process."""
     _measure(["-c", "import sys; from vace.bench.media import make_clip as m; m(sys.argv[1], *map(int, sys.argv[2:]))",
               str(path), str(frames), *map(str, size)])  # fmt: skip
     return path
@@ -137,20 +138,17 @@ def _measure(arguments: list[str]) -> Cost:
     """Run this Python with `arguments` to its end. The peer reports its own untimed seconds on its last line."""
     package_root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([package_root, os.environ.get("PYTHONPATH", "")])}
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        started = time.perf_counter()
-        child = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=errors, env=environment)
-        _, status, usage = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
+    launcher = [sys.executable, "-I", "-S", str(Path(measured.__file__))]
+    with tempfile.NamedTemporaryFile("r") as report:
+        command = [*launcher, report.name, sys.executable, *arguments]
+        child = subprocess.run(command, capture_output=True, env=environment)
         if child.returncode:
-            words = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            words = child.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise RuntimeError(f"{' '.join(arguments[:4])}: exit {child.returncode}: {words[-1]}")
-        untimed = _untimed(output.read().decode(errors="replace"))
+        wall, cpu, peak = map(float, report.read().split())
+    untimed = _untimed(child.stdout.decode(errors="replace"))
     unit = 1.0 if sys.platform == "darwin" else 1024.0  # bytes there, kibibytes on Linux
-    return Cost(wall - untimed[0], usage.ru_utime + usage.ru_stime - untimed[1], usage.ru_maxrss * unit / MEGA)
+    return Cost(wall - untimed[0], cpu - untimed[1], peak * unit / MEGA)
 
 
 def _untimed(output: str) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from media_io import frames_of
 from vace.generate import generate
 from vace.job import prepare_job
 from vace.models.ltx import engine
+from vace.watching import Watch
 
 GIVEN = {
     "base": "ltx", "size": "64x64", "frame_num": 9, "steps": 1, "out_format": "exact", "progress": False,
@@ -138,3 +139,20 @@ def test_a_device_for_the_noise_reaches_the_decoding(folder, monkeypatch):
     with pytest.raises(LookupError):
         loaded.decode(torch.zeros(128, 2, 2, 2), **told)
     assert asked == [(5, "decode", "cuda:1")]
+
+
+def test_previews_draw_for_themselves(folder):
+    """They are drawn alike whenever they are made, and neither the video nor the global state notices."""
+    job, shown, states = {**GIVEN, "ckpt_dir": str(folder), "steps": 4}, [], []
+
+    def look(step, picture):
+        shown.append(picture)
+        assert torch.equal(states[-1], torch.get_rng_state())
+
+    watch = Watch(on_step=lambda *_: states.append(torch.get_rng_state()), on_preview=look)
+    paths = [generate("a cat", watch=watch, **job).out_videos[0] for _ in range(2)]
+    plain = generate("a cat", **job).out_videos[0]
+    assert len({path.read_bytes() for path in (*paths, plain)}) == 1
+    first, *_ = shown
+    assert first.shape == (64, 64, 3) and first.std() > 1
+    assert sum(np.array_equal(first, picture) for picture in shown) == 2  # the first of either run

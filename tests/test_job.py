@@ -51,3 +51,14 @@ def test_an_extended_prompt_stays_unless_it_is_extended_anew():
     assert again["prompt"] == "a cat" and "prompt_extension" not in again
     assert changed_by(kept, {"use_prompt_extend": "plain"})["prompt"] == record["after"]
     assert changed_by(kept, {"prompt": "a dog", "use_prompt_extend": "auto"})["prompt"] == "a dog"
+
+
+def test_a_preset_takes_the_place_of_what_it_sets():
+    kept = LTX | {"guidance_scale": 4.5}
+    found = changed_by(kept, {"preset": "balanced"})
+    assert not {"steps", "guidance_scale", "stg_scale"} & set(found)
+    assert found["preset"] == "balanced" and found["seed"] == 7 and found["size"] == "128x96"
+    assert changed_by(kept, {"preset": "balanced", "steps": 9})["steps"] == 9
+    wan = changed_by({"base": "wan", "steps": 6, "sampler": "dpm++", "seed": 7}, {"preset": "quality"})
+    assert wan == {"base": "wan", "seed": 7, "preset": "quality"}
+    assert changed_by(kept, {"preset": "nonsense"}) == kept | {"preset": "nonsense"}  # told by the settings

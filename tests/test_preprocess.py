@@ -237,13 +237,12 @@ class TestComposition:
         assert both.src_video
 
 
-def test_variable_frame_rate_keeps_its_timing(tmp_path):
-    """10 frames of 40 ms, then 5 of 200 ms: written at 25 fps, each slow one five times."""
+def write_variable(source) -> list[int]:
+    """15 flat frames, 10 of 40 ms, then 5 of 200 ms; their values."""
     from fractions import Fraction
 
     import av
 
-    source = tmp_path / "vfr.mkv"
     values = [10 * index + 20 for index in range(15)]
     with av.open(str(source), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -256,6 +255,13 @@ def test_variable_frame_rate_keeps_its_timing(tmp_path):
             frame.pts, frame.time_base = index * 40 if index < 10 else 400 + (index - 10) * 200, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return values
+
+
+def test_variable_frame_rate_keeps_its_timing(tmp_path):
+    """Written at 25 fps, each slow frame five times."""
+    source = tmp_path / "vfr.mkv"
+    values = write_variable(source)
     prepared = preprocess("plain", video=str(source), progress=False)
     seen = frames_of(prepared.src_video)[:, 0, 0, 0].tolist()
     assert seen[:10] == values[:10] and seen[10:30:5] == values[10:14]

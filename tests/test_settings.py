@@ -8,7 +8,7 @@ import pytest
 
 from vace.bases import BASES, LTX, WAN, find_base
 from vace.errors import InputError
-from vace.settings import defaults_of, resolve_settings
+from vace.settings import defaults_of, describe_preset, resolve_settings
 
 
 def test_published_defaults():
@@ -127,3 +127,53 @@ def test_flags_of_the_other_base_are_refused(base, flag, value):
 def test_a_dead_flag_of_the_original_is_taken_and_told(caplog):
     resolve_settings("a cat", {"image_cond_noise_scale": 0.15}, {}, LTX)
     assert "--image_cond_noise_scale has no effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "values"),
+    [
+        (WAN, "quality", {"steps": 50, "shift": 16.0, "guidance_scale": 5.0, "sampler": "unipc"}),
+        (WAN, "balanced", {"steps": 30, "shift": 16.0, "guidance_scale": 5.0, "sampler": "unipc"}),
+        (LTX, "quality", {"steps": 40, "guidance_scale": 3.0, "stg_scale": 1.0}),
+        (LTX, "balanced", {"steps": 25, "guidance_scale": 3.0, "stg_scale": 1.0}),
+    ],
+)
+def test_presets(base, name, values):
+    found = resolve_settings("a cat", {"preset": name}, {}, base).parameters()
+    assert {key: found[key] for key in values} == values
+    assert "preset" not in found
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=str)
+def test_presets_are_made_of_settings_and_quality_is_what_was_published(base):
+    for values in base.presets.values():
+        assert set(values) <= set(defaults_of(base))
+    assert resolve_settings("a cat", {"preset": "quality"}, {}, base) == resolve_settings("a cat", {}, {}, base)
+
+
+def test_flags_come_before_the_preset_and_the_preset_before_the_checkpoint():
+    own = {"steps": 8, "guidance": 2.0, "size": "96x64"}
+    found = resolve_settings("a cat", {"preset": "balanced", "guidance_scale": 4.0}, own)
+    assert (found.steps, found.guidance_scale, found.shift, found.size) == (30, 4.0, 16.0, "96x64")
+    assert resolve_settings("a cat", {"steps": 3, "preset": "balanced"}, own).steps == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("balance", "did you mean 'balanced'"), ("fast", "known: balanced, quality")]
+)
+@pytest.mark.parametrize("base", BASES.values(), ids=str)
+def test_an_unknown_preset_tells_the_known_ones(base, name, told):
+    with pytest.raises(InputError, match=f"--preset {name}: not a preset of {base.name}; {told}"):
+        resolve_settings("a cat", {"preset": name}, {}, base)
+
+
+@pytest.mark.parametrize(
+    ("base", "given", "line"),
+    [
+        (WAN, {}, "preset balanced: steps 30, shift 16, guidance_scale 5, sampler unipc"),
+        (WAN, {"steps": 12}, "preset balanced: steps 12 (given), shift 16, guidance_scale 5, sampler unipc"),
+        (LTX, {}, "preset balanced: steps 25, guidance_scale 3, stg_scale 1"),
+    ],
+)
+def test_a_preset_is_told_in_full(base, given, line):
+    assert describe_preset({"preset": "balanced", **given}, base) == line

@@ -25,7 +25,8 @@ class Base:
 
     fps: frames a second of its results. stride: frames and pixels of one token, each way; clips have stride*n + 1
     frames. sizes: names of sizes, width first. negative: its own negative prompt. defaults: of its original command
-    line, the shared flags; options: likewise, flags that no other base has. models: the name a user says -> the hub
+    line, the shared flags; options: likewise, flags that no other base has. presets: name -> settings, of both kinds.
+    models: the name a user says -> the hub
     repositories that hold it, the original layout first. tiny: the embedded toy's folder. licence: of the weights.
     guides_below_one: whether guidance below 1 counts; if not, 1 and less are off. references: the module whose
     `crop_reference` a reference picture goes through before it is put on its canvas, if any.
@@ -38,6 +39,7 @@ class Base:
     negative: str
     defaults: Mapping[str, object]
     options: Mapping[str, object]
+    presets: Mapping[str, Mapping[str, object]]
     models: Mapping[str, tuple[str, ...]]
     tiny: str
     licence: str
@@ -70,6 +72,10 @@ WAN = Base(
     # "480p" is landscape, as its name says; the original's is portrait by mistake.
     defaults={"size": "480p", "frame_num": 81, "steps": 50, "shift": 16.0, "guidance_scale": 5.0, "seed": 2025},
     options={"sampler": "unipc"},
+    presets={
+        "quality": {"steps": 50, "shift": 16.0, "guidance_scale": 5.0, "sampler": "unipc"},  # as published
+        "balanced": {"steps": 30, "shift": 16.0, "guidance_scale": 5.0, "sampler": "unipc"},
+    },
     models={
         "vace-1.3B": ("Wan-AI/Wan2.1-VACE-1.3B", "Wan-AI/Wan2.1-VACE-1.3B-diffusers"),
         "vace-14B": ("Wan-AI/Wan2.1-VACE-14B", "Wan-AI/Wan2.1-VACE-14B-diffusers"),
@@ -91,6 +97,10 @@ LTX = Base(
     options={
         "stg_scale": 1.0, "stg_rescale": 0.7, "stg_mode": "stg_a", "stg_skip_layers": (19,), "posterior": "sample",
         "decode_timestep": 0.05, "decode_noise_scale": 0.025, "frame_rate": None,
+    },
+    presets={
+        "quality": {"steps": 40, "guidance_scale": 3.0, "stg_scale": 1.0},  # as published
+        "balanced": {"steps": 25, "guidance_scale": 3.0, "stg_scale": 1.0},
     },
     models={"vace-ltx-0.9": ("ali-vilab/VACE-LTX-Video-0.9",)},
     tiny="vace-tiny-ltx",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +18,13 @@ from vace.jobs import BatchJob, in_order, read_jobs, share
 from vace.media.manifest import read_json
 from vace.results import Results
 from vace.runs import is_intact
+from vace.verbs import call, clear_leftovers
 from vace.warm import Warm
+from vace.watching import Watch
 
 log = logging.getLogger("vace")
 
 DONE, FAILED = "done", "failed"
-LEFTOVERS = (".*.partial*", ".layers-*")  # temporary names of vace.media.files and vace.layers
 OWN_FAULT = (InputError, CheckpointError)  # trying again would not help
 
 
@@ -143,41 +143,21 @@ class _Batch:
 
     def _made(self, job: BatchJob, label: str) -> dict:
         """The verb's answer. What an earlier, killed run has finished of this job is taken as it is."""
-        flags, folder = dict(job.flags), self.folder / job.id
-        _clear(folder)
+        folder = self.folder / job.id
+        clear_leftovers(folder)
         if job.command == "preprocess":
-            from vace.preprocess import preprocess
-
-            names = ("backend", "device", "batch_size", "no_download")
-            chosen = {"backend": "auto", "device": "auto", "batch_size": None, "no_download": False}
-            chosen |= {name: flags.pop(name) for name in names if name in flags}
             log.info("%s", label)
-            return preprocess(
-                **flags, pre_save_dir=folder, resume=True, progress=self.progress, networks=self.warm.networks(**chosen)
-            ).as_json()
+            more = {"pre_save_dir": folder, "progress": self.progress}
+            return call(job.command, job.flags, self.warm, resume=True, **more)
+        more = {"save_dir": folder, "progress": label if self.progress else False}
         if job.command == "pipeline":
-            from vace.pipeline import pipeline as verb
-
-            flags["pre_save_dir"] = folder / "prepared"
-        else:
-            from vace.generate import generate as verb
-
-            flags["base"] = job.command
-        return verb(
-            **flags, save_dir=folder, resume=True, progress=label if self.progress else False, warm=self.warm,
-            on_step=self._after_step,
-        ).as_json()  # fmt: skip
+            more["pre_save_dir"] = folder / "prepared"
+        watch = Watch(on_step=self._after_step)
+        return call(job.command, job.flags, self.warm, resume=True, watch=watch, **more)
 
     def _after_step(self, *_) -> None:
         if self.stop.is_set():
             raise KeyboardInterrupt
-
-
-def _clear(folder: Path) -> None:
-    """Remove what a killed run of this job has left half written, under its temporary names."""
-    for pattern in LEFTOVERS:
-        for path in folder.rglob(pattern):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _paths(answer: dict) -> Iterator[str]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "pipeline": "both in one: materials and a prompt to a video",
     "prompt": "write a prompt out, as the models like it, and print what came of it",
     "batch": "many jobs from a file, one JSON object a line; finished ones are never made twice",
+    "demo": "all of it in a browser: prepare, generate, look at results",
     "tasks": "list the tasks, or explain one",
     "models": "list the base models and networks: where they are; `vace models pull NAME` gets one",
     "doctor": "look at this machine: what works, what is missing, what adds it",
@@ -66,6 +67,16 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS", help="on a Ray cluster, a worker for"
                             " each GPU; without an address on this machine")  # fmt: skip
         parser.add_argument("--dry_run", action="store_true", help="check and list the jobs, run none")
+    if command == "demo":
+        parser.add_argument("page", nargs="?", default="all", choices=("all", "preprocess", "wan", "ltx"))
+        parser.add_argument("--host", "--server_name", help="address to listen on (127.0.0.1: this machine alone)")
+        parser.add_argument("--port", "--server_port", type=int, help="port to listen on (7860)")
+        parser.add_argument("--share", action="store_true", help="also by a public link, through Gradio's servers")
+        parser.add_argument("--root_path", help="where a proxy in front mounts the pages, such as /vace")
+        parser.add_argument("--out", "--save_dir", help="folder that holds uploads, processed and results (this one)")
+        parser.add_argument("--gpus", metavar="A,B", help="a job at a time on each of these CUDA devices")
+        parser.add_argument("--max_upload", type=int, help="largest file taken, in MB (512)")
+        parser.add_argument("--open", action="store_true", help="open the browser of this machine")
     if command == "bench":
         parser.add_argument("what", choices=("media", "annotators", "wan", "ltx"))
         parser.add_argument("--ckpt_dir", help="checkpoint for bench wan (tiny) and ltx (random weights)")
@@ -107,20 +118,24 @@ def _fail(prog: str, error: BaseException, verbose: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, VaceError):
-        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return USER_FAULT
     if isinstance(error, KeyboardInterrupt):
         print(f"{prog}: interrupted; nothing half-written was left", file=sys.stderr)
         return INTERRUPTED
+    line, is_ours = explained(prog, error)
+    hint = "; run it again with --verbose for the traceback" if is_ours and not verbose else ""
+    print(line + hint, file=sys.stderr)
+    return OUR_FAULT if is_ours else USER_FAULT
+
+
+def explained(prog: str, error: BaseException) -> tuple[str, bool]:
+    """The one line that says what went wrong in the command `prog`, and whether that is a fault of ours."""
+    text = " ".join(str(error).split())
+    if isinstance(error, VaceError):
+        return f"{prog}: {text}", False
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("vace"):
         remedy = "run `bash scripts/setup.sh`, then use .venv/bin/python or `source .venv/bin/activate`"
-        print(f"{prog}: the package {error.name} is missing in {sys.executable}; {remedy}", file=sys.stderr)
-        return USER_FAULT
-    text = f"{type(error).__name__}: {error}"
-    hint = "" if verbose else "; run it again with --verbose for the traceback"
-    print(f"{prog}: a fault of ours, not of your input: {' '.join(text.split())}{hint}", file=sys.stderr)
-    return OUR_FAULT
+        return f"{prog}: the package {error.name} is missing in {sys.executable}; {remedy}", False
+    return f"{prog}: a fault of ours, not of your input: {f'{type(error).__name__}: {text}'.strip()}", True
 
 
 def _as_line(outcome: object) -> str:

@@ -12,7 +12,8 @@ from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest, split_li
 
 log = logging.getLogger("vace")
 
-NAMES = ("ckpt_dir", "model_name", "text_encoder_path", "stg_skip_layers", "task", "mode", "from", "resume")
+NAMES = ("ckpt_dir", "model_name", "text_encoder_path", "stg_skip_layers", "task", "mode", "from", "resume",
+         "frame_range", "preset")  # fmt: skip
 WORDS = ("bbox", "label", "caption", "ref_bbox", "ref_label", "ref_caption")  # materials that are no files
 
 
@@ -123,6 +124,12 @@ def batch(file: str, **given) -> dict:
     from vace.batch import batch as verb
 
     return verb(file, **given)
+
+
+def demo(**given) -> None:
+    from vace.gradios.demo import demo as verb
+
+    verb(**{name: value for name, value in given.items() if value is not None})
 
 
 def tasks(name: str | None = None, json: bool = False, **_) -> str | list:

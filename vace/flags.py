@@ -28,7 +28,7 @@ class Flag:
 
 
 PREPARE, WAN, LTX, PIPELINE = "preprocess", "wan", "ltx", "pipeline"
-PROMPT, BATCH = "prompt", "batch"
+PROMPT, BATCH, DEMO = "prompt", "batch", "demo"
 _MAKE = (WAN, LTX, PIPELINE)
 _WAN = (WAN, PIPELINE)
 _LTX = (LTX, PIPELINE)
@@ -57,6 +57,8 @@ FLAGS = (
     Flag("expand_num", "int", "frames to make besides the given ones (80)", _TAKE),
     Flag("clip_frames", "int", "frames of a clip to use: the last ones of a first clip, the first of a last (all)",
          _TAKE),
+    Flag("frame_range", "list", "frames of the video to use, FIRST:LAST counted from 0, LAST included; an open end is"
+         " the clip's own; one for all videos, or one each", _TAKE),
     Flag("mask_blur", "int", "soft edge of an outpainting mask, in pixels (0)", _TAKE),
     Flag("ref_num", "int", "framerefext: how many frames are kept (1)", _TAKE),
     Flag("ref_cfg", "text", "framerefext: which frames: first, last, firstlast or random (one of these, drawn)", _TAKE),
@@ -81,11 +83,12 @@ FLAGS = (
     Flag("prompt", "text", "what the video shows, described (not an instruction)", _MAKE),
     Flag("negative_prompt", "text", "what it shall not look like (the model's own; '' for none)", _MAKE),
     Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, LTX's .safetensors or its folder, hub"
-         " id, or tiny", _MAKE, ("ckpt_path",)),
-    Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, vace-ltx-0.9, tiny", _MAKE),
+         " id, or tiny", (*_MAKE, DEMO), ("ckpt_path",)),
+    Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, vace-ltx-0.9, tiny",
+         (*_MAKE, DEMO)),
     Flag("text_encoder_path", "text", "folder with text_encoder/ and tokenizer/ (the checkpoint's own)", _LTX),
     Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
-    Flag("no_download", "bool", "never fetch weights", (*_ALL, PROMPT)),
+    Flag("no_download", "bool", "never fetch weights", (*_ALL, PROMPT, DEMO)),
     Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it (wan 480p, ltx 768x512)", _ALL),
     Flag("height", "int", "height of the result in pixels, instead of --size (512)", _LTX),
     Flag("width", "int", "width of the result in pixels, instead of --size (768)", _LTX),
@@ -95,6 +98,8 @@ FLAGS = (
          _MAKE),
     Flag("fill_mask", ("auto", "neutral", "keep"), "gray under the white of the mask: as the manifest says, yes, no",
          _MAKE),
+    Flag("preset", "text", "several settings at once, which flags of their own still change: quality (as published), or"
+         " balanced (3/5 of the steps)", _MAKE),
     Flag("steps", "int", "denoising steps (wan 50, ltx 40)", _MAKE, ("sample_steps", "num_inference_steps")),
     Flag("shift", "float", "time shift of the schedule (wan 16, ltx by the number of tokens)", _MAKE,
          ("sample_shift",)),
@@ -118,7 +123,7 @@ FLAGS = (
          ("base_seed",)),
     Flag("num_videos", "int", "videos to make, with seeds s, s+1, ...", _MAKE, ("num_images_per_prompt",)),
     Flag("noise_device", "text", "where the noise is drawn: cpu gives the same on every machine", _MAKE),
-    Flag("device", "text", "auto, cpu, cuda or cuda:N", (*_ALL, PROMPT)),
+    Flag("device", "text", "auto, cpu, cuda or cuda:N", (*_ALL, PROMPT, DEMO)),
     Flag("precision", ("bfloat16", "mixed_precision"), "--dtype bfloat16 or float32, as the original spells it", _LTX),
     Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU", _EXTEND),
     Flag("offload_model", "bool", "keep on the device only the part at work", _MAKE, ("offload_to_cpu",)),
@@ -143,8 +148,8 @@ FLAGS = (
     # runs
     Flag("from", "text", "repeat the run of this manifest.json; further flags change it", _ALL),
     Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
-    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH)),
-    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH)),
+    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH, DEMO)),
+    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH, DEMO)),
 )  # fmt: skip
 
 

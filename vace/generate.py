@@ -31,9 +31,11 @@ from vace.runs import (
 )
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
 from vace.warm import load_engine
+from vace.watching import NOBODY, Watch
 
 if TYPE_CHECKING:
     from vace.models.denoise import OnStep
+    from vace.models.previews import Previews
     from vace.warm import Warm
 
 log = logging.getLogger("vace")
@@ -88,7 +90,7 @@ def generate(
     resume: bool = False,
     pipeline: dict | None = None,
     warm: Warm | None = None,
-    on_step: OnStep | None = None,
+    watch: Watch | None = None,
     **given,
 ) -> Generated:
     """Make videos.
@@ -97,8 +99,7 @@ def generate(
     or a list. given: further flags (see vace.flags and vace.settings.DEFAULTS). job: a `prepare_job` of the same flags,
     to spare a second look. resume: a finished result of the same inputs and parameters in save_dir is not made again.
     pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before. warm: keeps
-    the model loaded for further calls. on_step: called after each denoising step (see vace.models.denoise); what it
-    raises ends the run.
+    the model loaded for further calls. watch: what is told on the way; what it raises ends the run.
     Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails, but videos that are
     finished when it is interrupted are kept.
     Raises VaceError: InputError, MissingWeights, CheckpointError, DeviceError, OutputError.
@@ -120,7 +121,7 @@ def generate(
 
         default = Path("results") / job.checkpoint.name
         with OutputFolder(save_dir, "--save_dir", default) as out, toy_threads(job.checkpoint.is_toy):
-            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline, resume, warm, on_step).run()
+            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline, resume, warm, watch).run()
     finally:
         sources.close()
 
@@ -130,12 +131,12 @@ class _Run:
 
     def __init__(
         self, job: Job, sources: Sources, shape: Shape, inputs: list, out: OutputFolder, progress: bool, save_file,
-        pipeline: dict | None, resume: bool, warm: Warm | None, on_step: OnStep | None,
+        pipeline: dict | None, resume: bool, warm: Warm | None, watch: Watch | None,
     ) -> None:  # fmt: skip
         self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
         self.settings, self.base, self.progress = job.settings, job.base, progress
         self.places = Places(out, job.settings, shape, save_file)
-        self.pipeline, self.on_step = pipeline, on_step
+        self.pipeline, self.watch = pipeline, watch or NOBODY
         self.load = warm.engine if warm else load_engine
         out.protect([*inputs, *(pipeline or {}).get("materials", [])])
         self.stages, self.outputs = Stages(), []
@@ -179,6 +180,7 @@ class _Run:
         with self._stage("write sources"):
             self._write_sources(frames, mask, refs)
         del frames, mask
+        self.previews = self._previews(engine, len(refs))
         try:
             for count in range(settings.num_videos):
                 self._make_video(engine, count, context, cond, uncond, len(refs))
@@ -192,6 +194,7 @@ class _Run:
         return self._finish()
 
     def _stage(self, name: str):
+        self.watch.stage(name)
         return self.stages.stage(name, self.device)
 
     def _negative(self) -> str | None:
@@ -231,11 +234,24 @@ class _Run:
         record |= {"width": self.shape.width, "height": self.shape.height}
         self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
 
+    def _previews(self, engine, refs: int) -> Previews | None:
+        """What shows how the videos come along, if somebody wants to see it and there is memory for it."""
+        if self.watch.on_preview is None:
+            return None
+        if self.settings.offload_model:
+            log.info("no previews: --offload_model keeps the decoder out of memory while the video is denoised")
+            return None
+        from vace.models.previews import Previews
+
+        drawn = engine.decoding(self.settings, self.settings.seed)
+        return Previews(lambda latents: engine.preview(latents, refs, **drawn), self.watch.on_preview)
+
     def _told(self, bar) -> OnStep:
-        def told(*step) -> None:
+        def told(i, steps, latents, estimate) -> None:
             bar.update()
-            if self.on_step is not None:
-                self.on_step(*step)
+            self.watch.step(i, steps, latents, estimate)
+            if self.previews is not None:
+                self.previews.after_step(i, steps, estimate)
 
         return told
 

@@ -9,7 +9,7 @@ from vace.bases import LTX, Base, find_base
 from vace.conditioning.sizes import parse_size
 from vace.errors import CheckpointError, InputError
 from vace.prompts.modes import PLAIN
-from vace.settings import Settings, resolve_settings
+from vace.settings import Settings, describe_preset, resolve_settings
 
 log = logging.getLogger("vace")
 
@@ -68,6 +68,8 @@ def prepare_job(prompt: str | None, *, base: str = "wan", prompt_extension: dict
     except InputError as error:  # the flags were right: it is the checkpoint's own default that is wrong
         raise CheckpointError(f"{checkpoint.path}: the defaults of its vace.json do not hold: {error}") from error
     settings = resolve_settings(prompt, given, checkpoint.defaults, kind)
+    if given.get("preset") is not None:
+        log.info("%s", describe_preset(given, kind))
     from vace.devices import pick_device, pick_dtype
     from vace.models.engine import check_checkpoint
 
@@ -123,8 +125,8 @@ def changed_by(kept: dict, given: dict) -> dict:
     """The parameters of an earlier run, changed by the flags given now.
 
     A flag takes the place of those that say the same in other words: another model by name or by folder, height or
-    width of the size, precision, another base with all its numbers. An extended prompt stays as it came out, unless it
-    shall be extended anew: then from what it was before.
+    width of the size, precision, another base with all its numbers, a preset for what it sets. An extended prompt
+    stays as it came out, unless it shall be extended anew: then from what it was before.
     """
     kept = dict(kept)
     record = kept.get("prompt_extension")
@@ -139,6 +141,9 @@ def changed_by(kept: dict, given: dict) -> dict:
     for flag, other in (("model_name", "ckpt_dir"), ("ckpt_dir", "model_name"), ("precision", "dtype")):
         if given.get(flag) is not None:
             kept.pop(other, None)
+    if given.get("preset") is not None:
+        base = find_base(given.get("base") or kept.get("base") or "wan")
+        kept = {name: value for name, value in kept.items() if name not in base.presets.get(given["preset"], ())}
     if any(given.get(side) is not None for side in SIDES):
         size = kept.pop("size", None)
         if size:

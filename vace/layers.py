@@ -22,6 +22,8 @@ from vace.media.manifest import write_json
 from vace.prepared import Prepared, check_others, earlier, prepared_in
 from vace.runs import OutputFolder, finished, full_paths, input_records, remove_stale, run_key, write_manifest
 from vace.tasks import LAYERED, NETWORK, TASKS, resolve_mode
+from vace.trimming import check_ranges
+from vace.watching import Watch
 
 log = logging.getLogger("vace")
 
@@ -56,6 +58,7 @@ def preprocess_layers(
     resume: bool,
     networks: Networks,
     progress: bool,
+    watch: Watch | None = None,
 ) -> Prepared:
     """Prepare every layer of `task` (see `layer_syntax`) and join them.
 
@@ -83,7 +86,7 @@ def preprocess_layers(
         for role in ("src_video", "src_mask", "preview"):
             out.place(f"{role}-{LAYERED}.mp4")
         with tempfile.TemporaryDirectory(prefix=".layers-", dir=out.path) as scratch:
-            run = _Run(Path(scratch), given, select, networks, progress)
+            run = _Run(Path(scratch), given, select, networks, progress, watch)
             return _finish(run, run.all(layers), out, settings, inputs)
 
 
@@ -110,6 +113,9 @@ def _check(layers: list[Layer], given: dict) -> None:
         row = TASKS[layer.task]
         mode = resolve_mode(row, layer.flags.get("mode"))
         annotator_parameters(row, mode, layer.flags)
+        check_ranges(layer.flags.get("frame_range"))
+        if _has_own_range(layer) and not layer.flags.get("video"):
+            raise _nothing_to_trim(layer)
         for item in row.inputs_for(mode):
             is_given = layer.flags.get(item.flag) or layer.flags.get(item.instead)
             if item.low and not is_given and not (item.flag == "video" and follows and row.group == "repainting"):
@@ -117,12 +123,25 @@ def _check(layers: list[Layer], given: dict) -> None:
         follows = follows or "src_video" in row.outputs
 
 
+def _has_own_range(layer: Layer) -> bool:
+    return "frame_range" in layer.flags and "frame_range" not in layer.outer
+
+
+def _nothing_to_trim(layer: Layer) -> InputError:
+    return InputError(
+        f"--task: frame_range={layer.flags['frame_range']} in {layer.task}: it repaints what the tasks before it made, "
+        f"all of it; leave it out, or give {layer.task} a video of its own"
+    )
+
+
 class _Run:
     """The layers prepared one after the other into folders below `scratch`."""
 
-    def __init__(self, scratch: Path, given: dict, select, networks: Networks, progress: bool) -> None:
+    def __init__(
+        self, scratch: Path, given: dict, select, networks: Networks, progress: bool, watch: Watch | None
+    ) -> None:
         self.scratch, self.given, self.select = scratch, given, select
-        self.networks, self.progress, self.count = networks, progress, 0
+        self.networks, self.progress, self.watch, self.count = networks, progress, watch, 0
         self.stages: list[dict] = []
         self.used: list[dict] = []
 
@@ -182,7 +201,10 @@ class _Run:
         if stack.mask is None:
             raise InputError(f"--task: {layer.task} after {stack.task}: that is a control, all of which is made anew; "
                              f"give {layer.task} a video of its own")  # fmt: skip
-        flags = layer.flags | {"video": str(stack.video)}
+        if _has_own_range(layer):
+            raise _nothing_to_trim(layer)
+        flags = {name: value for name, value in layer.flags.items() if name != "frame_range"}  # that is trimmed already
+        flags["video"] = str(stack.video)
         made = self._prepare(layer.task, flags, None)
         carried = stack.mask
         if TASKS[layer.task].annotator == "outpainting":  # the mask goes on the larger canvas
@@ -211,6 +233,7 @@ class _Run:
         made = preprocess(
             task, **(shared | flags), pre_save_dir=self.scratch / f"{self.count}-{task}", select=select,
             model_fps=self.select.fps if self.select else None, networks=self.networks, progress=self.progress,
+            watch=self.watch,
         )  # fmt: skip
         self.stages += [row | {"name": f"{row['name']}: {task}"} for row in made.manifest["stages"]]
         self.used += [{"task": task, **made.manifest["used"]}] if made.manifest["used"] else []

@@ -16,6 +16,8 @@ from vace.media.clip import Clip, SelectedClip
 from vace.rows import Input, Task
 from vace.runs import split_list
 from vace.tasks import COMMON, NETWORK, TASKS
+from vace.trimming import FLAG as FRAME_RANGE
+from vace.trimming import trim
 
 log = logging.getLogger("vace")
 
@@ -62,12 +64,14 @@ class Materials:
 def open_materials(task: Task, mode: str | None, given: dict, *, allow_truncated: bool = False) -> Materials:
     """Open and check everything `task` takes in `mode`; given: flag name -> value as from the command line.
 
-    Raises InputError for a missing or surplus input and for a file that cannot be read.
+    Raises InputError for a missing or surplus input, for a file that cannot be read, and for a --frame_range it does
+    not have.
     """
     materials = Materials()
     try:
         for item in task.inputs_for(mode):
             _open_one(item, task, mode, given, materials, allow_truncated)
+        trim(materials, given.get(FRAME_RANGE))
     except BaseException:
         materials.close()
         raise
@@ -226,8 +230,8 @@ def annotator_parameters(task: Task, mode: str | None, given: dict) -> dict:
     for name in ("direction", "label"):
         if name in parameters:
             parameters[name] = split_list(parameters[name])
-    for name in NETWORK:
-        parameters.pop(name, None)  # they choose and feed the networks, which the annotator is given
+    for name in (*NETWORK, FRAME_RANGE):  # for the networks and the footage, which the annotator is given
+        parameters.pop(name, None)
     if "process_type" in task.params:
         parameters |= _process_types(parameters.pop("process_type", None))
     if mode:

@@ -10,7 +10,8 @@ from vace.flags import FLAGS, Flag, flags_for
 
 USER_FAULT = 2
 # Options of single commands that are no flags of the table.
-EXTRA_OPTIONS = ("ckpt_dir", "frames", "long_frames", "out", "random_weights", "shard", "retry", "gpus", "ray")
+EXTRA_OPTIONS = ("ckpt_dir", "frames", "long_frames", "out", "random_weights", "shard", "retry", "gpus", "ray", "host",
+                 "port", "root_path", "max_upload", "server_name", "server_port")  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

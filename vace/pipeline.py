@@ -29,8 +29,8 @@ from vace.sources import open_sources, plan_footage
 from vace.tasks import LAYERED, TASKS, find_task, resolve_mode
 
 if TYPE_CHECKING:
-    from vace.models.denoise import OnStep
     from vace.warm import Warm
+    from vace.watching import Watch
 
 log = logging.getLogger("vace")
 
@@ -108,14 +108,14 @@ def pipeline(
     progress: bool = True,
     resume: bool = False,
     warm: Warm | None = None,
-    on_step: OnStep | None = None,
+    watch: Watch | None = None,
     **given,
 ) -> Generated:
     """Prepare materials for `task` and generate with them.
 
     given: flags of both verbs. The prepared files go to pre_save_dir (processed/TASK/TIME), the result to save_dir
     (results/MODEL/TIME). resume: stages whose inputs and parameters are those of what the folders hold are not run.
-    warm, on_step: as for `generate`. Raises what the two verbs raise; settings of both are checked before the first
+    warm, watch: as for `generate`. Raises what the two verbs raise; settings of both are checked before the first
     begins.
     """
     if not task:
@@ -138,15 +138,15 @@ def pipeline(
         if job.given.get("use_prompt_extend"):
             _check_files(task, given)
             job = with_extended_prompt(job, task, **_led_by(row, job.settings, given | {"task": task}))
-        given = {name: value for name, value in given.items() if name not in (*PROMPT_FLAGS, *TRANSLATED)}
+        given = {name: value for name, value in given.items() if name not in (*PROMPT_FLAGS, *TRANSLATED, "preset")}
         parameters = full_paths(given | job.parameters()) | {"task": task}
         parameters["save_dir"] = str(out.path.resolve())
         parameters["pre_save_dir"] = str(before.path.resolve()) if before else None
         told = {"schema": SCHEMA, "command": "pipeline", "parameters": parameters}
         write_json(out.file(JOB_FILE), told | ({"prompt_extension": job.extension} if job.extension else {}))
         try:
-            run = {"progress": progress, "resume": resume}
-            outcome = _stages(row, job, parameters, given, before and before.path, out.path, run, warm, on_step)
+            run = {"progress": progress, "resume": resume, "watch": watch}
+            outcome = _stages(row, job, parameters, given, before and before.path, out.path, run, warm)
         except KeyboardInterrupt:
             out.keep = True
             log.warning("to go on later: vace pipeline --resume %s", out.path)
@@ -218,7 +218,6 @@ def _stages(
     result: Path,
     run: dict,
     warm: Warm | None,
-    on_step: OnStep | None,
 ) -> Generated:
     sources, stage = {}, {}
     if row.annotator:
@@ -231,7 +230,7 @@ def _stages(
     if extra:
         sources["src_ref_images"] = [*sources.get("src_ref_images", []), *split_list(extra, files=True)]
     return generate(
-        **sources, save_dir=result, save_file=given.get("save_file"), job=job, warm=warm, on_step=on_step, **run,
+        **sources, save_dir=result, save_file=given.get("save_file"), job=job, warm=warm, **run,
         pipeline={"parameters": parameters, **stage},
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from vace.media.manifest import read_json
 from vace.rows import Task
 from vace.runs import OutputFolder, Stages, outputs_by_role, remove_stale, write_manifest
 from vace.tasks import LAYERED
+from vace.watching import Watch
 
 log = logging.getLogger("vace")
 
@@ -63,6 +64,7 @@ def write_prepared(
     out: OutputFolder,
     progress: bool,
     networks: Networks,
+    watch: Watch,
 ) -> Prepared:
     """Make and write what `result` promises, then the manifest that describes it."""
     stages, outputs = Stages(), []
@@ -75,7 +77,7 @@ def write_prepared(
     device = networks.device_in_use()
     with stages.stage("preprocess", device):
         if result.chunks is not None:
-            outputs += _write_video(row, materials, result, settings, fps, out, progress)
+            outputs += _write_video(row, materials, result, settings, fps, out, progress, watch)
         outputs += _write_images(row, result, out)
     remove_stale(out.path, earlier(out.path), outputs)
     time = materials.time or ("model" if materials.selected else row.time)
@@ -122,7 +124,9 @@ def _plan(row: Task, materials: Materials, result, settings: dict, fps: float, f
     return f"{row.name}: {made}; {settings['intermediates']} files of about {max(1, round(size / 1e6))} MB -> {folder}"
 
 
-def _write_video(row: Task, materials, result, settings: dict, fps: float, out: OutputFolder, progress: bool) -> list:
+def _write_video(
+    row: Task, materials, result, settings: dict, fps: float, out: OutputFolder, progress: bool, watch: Watch
+) -> list[dict]:
     from vace.annotators.masks import warn_if_useless
     from vace.media.preview import preview_frames
     from vace.media.video import VideoWriter, check_free_space, estimated_bytes
@@ -142,7 +146,7 @@ def _write_video(row: Task, materials, result, settings: dict, fps: float, out: 
             writers[role] = stack.enter_context(VideoWriter(path, fps, kind=form, audio_from=sound))
         any_white = not result.has_masks
         written = 0
-        for chunk in _counted(result.chunks, result.frame_count, progress, row.name):
+        for chunk in _counted(result.chunks, result.frame_count, progress, row.name, watch):
             writers["src_video"].write(chunk.frames)
             if result.has_masks:
                 writers["src_mask"].write(chunk.masks)
@@ -161,18 +165,20 @@ def _sound(materials: Materials, fps: float) -> tuple[Path, float, float] | None
     source = materials.source
     if source is None or not source.has_audio or abs(fps - materials.clip.fps) > 0.01 * fps:
         return None
-    if materials.selected:
-        return (source.path, *materials.sound) if materials.sound else None
-    return (source.path, 0.0, source.duration)
+    start, length = (materials.sound or (0.0, 0.0)) if materials.selected else (0.0, source.duration)
+    return (source.path, source.begins + start, length) if length else None
 
 
-def _counted(chunks: Iterator, total: int, progress: bool, name: str) -> Iterator:
+def _counted(chunks: Iterator, total: int, progress: bool, name: str, watch: Watch) -> Iterator:
     from tqdm import tqdm
 
+    done = 0
     with tqdm(total=total, desc=name, unit="frame", disable=not progress, leave=False, delay=1) as bar:
         for chunk in chunks:
             yield chunk
             bar.update(len(chunk.frames))
+            done += len(chunk.frames)
+            watch.frames(done, total)
 
 
 def _write_images(row: Task, result, out: OutputFolder) -> list[dict]:

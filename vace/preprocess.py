@@ -28,6 +28,7 @@ from vace.prepared import OWN_AUGMENTATION, Prepared, check_others, prepared_in,
 from vace.rows import Task
 from vace.runs import OutputFolder, draw_seed, finished, input_records, paths_by_flag, run_key
 from vace.tasks import LAYERED, NETWORK, find_task, resolve_mode
+from vace.watching import NOBODY, Watch
 
 log = logging.getLogger("vace")
 
@@ -58,6 +59,7 @@ def preprocess(
     device: str = "auto",
     no_download: bool = False,
     networks: Networks | None = None,
+    watch: Watch | None = None,
     **given,
 ) -> Prepared:
     """Prepare materials for `task`.
@@ -68,10 +70,10 @@ def preprocess(
     footage that are used (`vace pipeline` gives it); model_fps: frames a second of what is made without footage, the
     selector's or 16. Files go to pre_save_dir, by default processed/TASK/TIME; nothing
     stays there when it fails. resume: files that are there already, made of the same inputs with the same parameters,
-    are not made again.
+    are not made again. watch: what is told on the way; what it raises ends the run.
     Raises InputError for what is wrong with the input, OutputError for what cannot be written.
     """
-    row = find_task(task)
+    row, watch = find_task(task), watch or NOBODY
     check_number("batch_size", batch_size, 1, whole=True)
     if networks is None:
         networks = open_networks(backend, device, batch_size, no_download)
@@ -81,7 +83,7 @@ def preprocess(
 
         shared = {"seed": draw_seed(seed), "save_fps": save_fps, "intermediates": intermediates, "size": size}
         shared |= {"allow_truncated": allow_truncated, "frame_num": frame_num, "mode": mode} | given
-        return preprocess_layers(task, shared, pre_save_dir, select, resume, networks, progress)
+        return preprocess_layers(task, shared, pre_save_dir, select, resume, networks, progress, watch)
     if not row.annotator:
         raise InputError(f"--task {task}: nothing to prepare; run `vace pipeline --task {task} --prompt '...'`")
     mode = resolve_mode(row, mode)
@@ -111,11 +113,12 @@ def preprocess(
                 return prepared_in(Path(pre_save_dir), done)
         if set(NETWORK) <= set(row.params):
             materials.arguments["networks"] = networks
+        watch.stage("prepare")
         result, used = _selected(row, materials, parameters, select)
         with OutputFolder(pre_save_dir, "--pre_save_dir", Path("processed") / task) as out:
             out.protect(inputs)
             check_others(out.path, row.name)
-            return write_prepared(row, materials, result, settings, inputs, used, out, progress, networks)
+            return write_prepared(row, materials, result, settings, inputs, used, out, progress, networks, watch)
     finally:
         materials.close()
 

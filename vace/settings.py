@@ -1,4 +1,6 @@
-"""The settings of a generation: what the user said, else the checkpoint's `vace.json`, else the published defaults."""
+"""The settings of a generation: what the user said, else the preset, else the checkpoint's `vace.json`, else the
+published defaults.
+"""
 
 from __future__ import annotations
 
@@ -123,20 +125,45 @@ def resolve_settings(
     """Check and complete the settings. given: flags the user set (None = not set); model_defaults: of vace.json.
 
     Raises InputError that names the flag for an empty prompt, a number out of range, a wrong frame count or size, an
-    unknown choice, a flag of another base.
+    unknown choice or preset, a flag of another base.
     """
     check_one_device(given)
     check_foreign(given, base)
+    preset = preset_of(given, base)
     if prompt is None or not str(prompt).strip():
         raise InputError("--prompt: empty; describe in words what the video shows")
     own = {SHORT_NAMES.get(name, name): value for name, value in model_defaults.items()}
     given = _translated(given, str(own.get("size") or base.defaults["size"]), base)
     asked = given.get("frame_num")
-    values = {name: _first(given.get(name), own.get(name), value) for name, value in defaults_of(base).items()}
+    values = {
+        name: _first(given.get(name), preset.get(name), own.get(name), value)
+        for name, value in defaults_of(base).items()
+    }
     _check(values, base)
     values["seed"] = draw_seed(int(values["seed"]))
     options = {name: values.pop(name) for name in base.options}
     return Settings(base=base, prompt=str(prompt), asked_frames=asked, options=options, **values)
+
+
+def preset_of(given: Mapping[str, object], base: Base) -> Mapping[str, object]:
+    """What the preset among `given` sets; nothing without one. Raises InputError for one that `base` does not have."""
+    name = given.get("preset")
+    if name is None:
+        return {}
+    if name not in base.presets:
+        raise InputError(f"--preset {name}: not a preset of {base.name}; {nearest(str(name), base.presets)}")
+    return base.presets[str(name)]
+
+
+def describe_preset(given: Mapping[str, object], base: Base) -> str:
+    """One line: every setting of the preset among `given`, or what was given instead."""
+    parts = []
+    for name, value in preset_of(given, base).items():
+        own = given.get(name)
+        value = value if own is None else own
+        parts.append(f"{name} {value:g}" if isinstance(value, (int, float)) else f"{name} {value}")
+        parts[-1] += "" if own is None else " (given)"
+    return f"preset {given['preset']}: {', '.join(parts)}"
 
 
 def _check(values: dict, base: Base) -> None:

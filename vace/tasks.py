@@ -7,6 +7,7 @@ do not, `inputs` does. Everything that lists, checks, documents or runs tasks re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from vace.errors import InputError, nearest
 from vace.rows import Input, Task
@@ -299,7 +300,10 @@ _ROWS = (
                    'image=assets/images/test.jpg)" --video assets/videos/test.mp4')),
 )  # fmt: skip
 
-TASKS: Mapping[str, Task] = {row.name: row for row in _ROWS}
+# Whatever is made of footage can be made of a part of it.
+TASKS: Mapping[str, Task] = {
+    row.name: replace(row, params=(*row.params, "frame_range")) if "video" in row.flags() else row for row in _ROWS
+}
 
 
 def find_task(name: str) -> Task:

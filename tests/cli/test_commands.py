@@ -152,3 +152,23 @@ def test_ctrl_c_leaves_nothing_half_written(root, tmp_path):
     assert "interrupted" in rest.strip().splitlines()[-1] and "Traceback" not in rest
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not (tmp_path / "results" / "vace-tiny").exists()
+
+
+def test_a_preset_is_told_and_its_values_are_what_repeats_the_run(vace):
+    """Of the flags given with it the user's win; --from gives the values, and another preset takes their place."""
+    small = ("--ckpt_dir", "tiny", "--size", "64x64", "--frame_num", "5")
+    first = vace("wan", "--prompt", "a cat", *small, "--preset", "balanced", "--steps", "1", "--shift", "9")
+    assert first.code == 0, first.err
+    assert "preset balanced: steps 1 (given), shift 9 (given), guidance_scale 5, sampler unipc" in first.err
+    assert first.err.count("preset balanced") == 1
+    told = json.load(open(first.json["manifest"]))["parameters"]
+    assert (told["steps"], told["shift"], told["guidance_scale"]) == (1, 9, 5) and "preset" not in told
+    again = vace("wan", "--from", first.json["manifest"], "--preset", "quality", "--steps", "2")
+    told = json.load(open(again.json["manifest"]))["parameters"]
+    assert (told["steps"], told["shift"]) == (2, 16)
+    both = vace("pipeline", "--task", "txt2vid", "--prompt", "a cat", *small, "--preset", "balanced", "--steps", "1")
+    told = json.load(open(both.json["manifest"]))["parameters"]
+    assert told["steps"] == 1 and told["shift"] == 16 and "preset" not in told
+    unknown = vace("wan", "--prompt", "a cat", "--preset", "balance")
+    assert unknown.code == 2 and "did you mean 'balanced'?" in unknown.err
+    assert vace("wan", "--prompt", "a cat", "--preset", "").code == 2

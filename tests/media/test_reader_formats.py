@@ -73,6 +73,23 @@ def test_both_backends_give_the_same_bytes(make_video, make_scene, pix_fmt, code
     assert np.array_equal(by_decord.timestamps, by_av.timestamps)
 
 
+@pytest.mark.parametrize(
+    ("codec", "options", "backend"),
+    [
+        ("libx264", {"g": "6", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}, "av"),
+        ("libx264", {"g": "6", "bf": "3"}, "decord"),
+        ("libx265", {"x265-params": "keyint=6:bframes=3:log-level=none"}, "av"),
+        ("libx265", {"x265-params": "keyint=6:bframes=3:open-gop=0:log-level=none"}, "decord"),
+    ],
+)
+def test_frames_picked_backwards_are_those_of_the_whole(make_video, make_scene, codec, options, backend):
+    """decord gives other frames when it jumps into an open group; a closed one it may have."""
+    with VideoReader(make_video(frames=make_scene(30, 48, 64), codec=codec, options=options)) as reader:
+        whole = read_all(reader)
+        assert all(np.array_equal(reader.get([index])[0], whole[index]) for index in range(29, -1, -1))
+        assert reader.backend == backend
+
+
 def test_chunks_start_over_and_keep_their_size(make_video):
     reader = VideoReader(make_video())
     assert [len(chunk) for chunk in reader.chunks(5)] == [5, 5, 2]

@@ -1,8 +1,8 @@
-"""Runs one command and writes what it took, from a process of its own: `python -I -S measured.py REPORT COMMAND...`.
+"""Runs one command and writes what it took, as a process of its own: `python -I -S measured.py REPORT COMMAND...`.
 
-A process starts with the memory mark of the one that made it. Made by a large one (a test runner that has loaded torch),
-a small child would be called large; this launcher holds nothing, so what it starts is measured for what it is. REPORT
-receives "WALL CPU MAXRSS": seconds, seconds, and the system's unit of memory. The exit status is the command's.
+A process starts with the memory mark of the one that made it. Made by a large one (a test runner that has loaded
+torch), a small child would be called large; this launcher holds nothing, so what it starts is measured for what it is.
+REPORT receives "WALL CPU MAXRSS": seconds, seconds, the system's unit of memory. The exit status is the command's.
 """
 
 import os

@@ -49,24 +49,34 @@ class VideoSource:
             logger.debug("%s: frames are picked by PyAV, not decord: %s", self.path, reason)
         return bool(reason)
 
-    def chunks(self, size: int) -> Iterator[np.ndarray]:
+    def chunks(self, size: int, first: int = 0) -> Iterator[np.ndarray]:
         if self._only_decord:
             count = self.info.frame_count
-            return (self.get(range(start, min(start + size, count))) for start in range(0, count, size))
-        return self._chunks_in_order(size)
+            return (self.get(range(start, min(start + size, count))) for start in range(first, count, size))
+        return self._chunks_in_order(size, first)
 
-    def _chunks_in_order(self, size: int) -> Iterator[np.ndarray]:
-        shape = (min(size, self.info.frame_count), self.height, self.width, 3)
-        chunk, filled, done = np.empty(shape, np.uint8), 0, 0
+    def _chunks_in_order(self, size: int, first: int) -> Iterator[np.ndarray]:
+        shape = (min(size, self.info.frame_count - first), self.height, self.width, 3)
+        chunk, filled = np.empty(shape, np.uint8), 0
         with opened(self.path, self.lenient) as (container, stream):
+            done = jumped = self._jump(container, stream, first)
             frames = decoded(container, stream, lenient=self.lenient)
             for frame, has_error in frames:
                 if has_error and not self.lenient:
+                    if jumped:
+                        raise self._unreadable(done)
                     raise self._damaged(done + sum(1 for f, is_bad in frames if f is not None and not is_bad))
                 if frame is None or done == self.info.frame_count:
                     continue
+                if jumped and frame.pts < self.info.pts[jumped]:
+                    continue  # shown before the key frame that was jumped to
+                if jumped and frame.pts != self.info.pts[done]:
+                    raise self._unreadable(done)
+                done += 1
+                if done <= first:
+                    continue
                 chunk[filled] = self._to_rgb(frame)
-                done, filled = done + 1, filled + 1
+                filled += 1
                 if filled == len(chunk):
                     yield chunk
                     chunk, filled = np.empty(shape, np.uint8), 0
@@ -74,6 +84,16 @@ class VideoSource:
             raise self._damaged(done)
         if filled:
             yield chunk[:filled]
+
+    def _jump(self, container: av.container.InputContainer, stream: av.VideoStream, first: int) -> int:
+        """Go to the last key frame up to frame `first`, where that can be found; the index decoding begins with."""
+        if not first or not self.info.is_indexed or self.info.is_edited:
+            return 0
+        key_pts, key_dts = next(key for key in reversed(self.info.keys) if key[0] <= self.info.pts[first])
+        index = int(np.searchsorted(self.info.pts, key_pts))
+        if index:
+            container.seek(key_dts, stream=stream)
+        return index
 
     def _damaged(self, good: int) -> InputError:
         return InputError(
@@ -162,6 +182,7 @@ def _why_not_decord(info: VideoInfo) -> str | None:
         f"pixel format {info.pix_fmt}": info.pix_fmt not in DECORD_PIXELS,
         "the picture is rotated": not info.orientation.is_identity,
         "an edit list hides frames": info.is_edited,
+        "its groups of frames are open": info.is_open,  # it gives other frames when it jumps into one
         "its frames had to be counted by decoding": not info.is_indexed,
     }
     return next((reason for reason, holds in checks.items() if holds), None)

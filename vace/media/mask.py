@@ -26,8 +26,8 @@ class ArrayMask:
         self.name = name
         self.frame_count, self.height, self.width = self.array.shape
 
-    def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
-        for start in range(0, self.frame_count, size):
+    def chunks(self, size: int = CHUNK, first: int = 0) -> Iterator[np.ndarray]:
+        for start in range(first, self.frame_count, size):
             yield self.array[start : start + size]
 
 
@@ -39,8 +39,8 @@ class FolderMask:
         clip = VideoReader(folder)  # checks that all are of one size
         self.name, self.width, self.height, self.frame_count = clip.name, clip.width, clip.height, clip.frame_count
 
-    def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
-        for start in range(0, self.frame_count, size):
+    def chunks(self, size: int = CHUNK, first: int = 0) -> Iterator[np.ndarray]:
+        for start in range(first, self.frame_count, size):
             yield np.stack([read_mask_image(file) for file in self._files[start : start + size]])
 
 
@@ -53,8 +53,8 @@ class VideoMask:
         self.name, self.width, self.height = reader.name, reader.width, reader.height
         self.frame_count = reader.frame_count
 
-    def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
-        for frames in self._reader.chunks(size):
+    def chunks(self, size: int = CHUNK, first: int = 0) -> Iterator[np.ndarray]:
+        for frames in self._reader.chunks(size, first):
             yield _quieted(np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]), self._noise)
 
 

@@ -72,6 +72,7 @@ class VideoInfo:
     ends: np.ndarray
     keys: list[tuple[int, int]]
     is_edited: bool  # an edit list hides frames
+    is_open: bool  # frames shown before a key frame are decoded after it, from both sides
     is_indexed: bool  # `pts` came from whole packets: a frame can be found by its time
 
     @property
@@ -90,6 +91,7 @@ class Scan:
     broken: int = 0  # read only in part
     empty: int = 0  # a repeat of the frame before, as avi stores it
     untimed: int = 0
+    leading: int = 0  # shown before the key frame they come after
     end: float = 0.0  # seconds: where the last packet of any stream ends
     first: av.VideoFrame | None = None
 
@@ -189,6 +191,7 @@ def _note(scan: Scan, packet: av.Packet) -> None:
     elif packet.pts is None:
         scan.untimed += 1
     else:
+        scan.leading += bool(scan.keys) and packet.pts < scan.keys[-1][0]
         scan.times.append((packet.pts, packet.duration or 0))
 
 
@@ -318,6 +321,7 @@ def _describe(
         ends=ends,
         keys=scan.keys,
         is_edited=scan.hidden > 0,
+        is_open=scan.leading > 0,
         is_indexed=is_indexed,
     )
 

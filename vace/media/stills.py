@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,8 +35,8 @@ class FolderSource:
         edges = np.arange(len(self.files) + 1) / STILL_FPS
         self.starts, self.ends = edges[:-1], edges[1:]
 
-    def chunks(self, size: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.files), size):
+    def chunks(self, size: int, first: int = 0) -> Iterator[np.ndarray]:
+        for start in range(first, len(self.files), size):
             yield self.get(range(start, min(start + size, len(self.files))))
 
     def get(self, indices: Sequence[int]) -> np.ndarray:
@@ -95,9 +96,9 @@ class AnimationSource:
             file.seek(-min(64, self.path.stat().st_size), 2)
             return b"\x3b" in file.read()
 
-    def chunks(self, size: int) -> Iterator[np.ndarray]:
+    def chunks(self, size: int, first: int = 0) -> Iterator[np.ndarray]:
         picked: list[np.ndarray] = []
-        for frame, _ in self._frames():
+        for frame, _ in itertools.islice(self._frames(), first, None):  # each is laid over the one before
             picked.append(frame)
             if len(picked) == size:
                 yield np.stack(picked)

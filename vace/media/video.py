@@ -49,15 +49,19 @@ class VideoReader:
         self.frame_count = len(self._source.starts)
         self.timestamps = np.stack([self._source.starts, self._source.ends], axis=1).astype(np.float32)
         self.duration = float(self._source.ends[-1])  # seconds
+        self.begins = 0.0  # seconds of the file before the first frame; a `TrimmedClip` has some
 
     @property
     def backend(self) -> str:
         """What picks frames: "decord" or "av" for video files, "imageio" for animations, "images" for pictures."""
         return self._source.backend
 
-    def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
-        """Yield RGB uint8 [t,H,W,3], 1 <= t <= size, in order; every call starts over. Raises InputError at damage."""
-        return self._source.chunks(size)
+    def chunks(self, size: int = CHUNK, first: int = 0) -> Iterator[np.ndarray]:
+        """Yield RGB uint8 [t,H,W,3], 1 <= t <= size, in order; every call starts over. Raises InputError at damage.
+
+        first: the frame to begin with; what lies before it is passed over without decoding, where the file allows.
+        """
+        return self._source.chunks(size, first)
 
     def get(self, indices: Sequence[int]) -> np.ndarray:
         """The frames with these indices, any order, repeats allowed: RGB uint8 [n,H,W,3]. IndexError when outside."""

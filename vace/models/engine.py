@@ -10,18 +10,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vace.conditioning.pixels import to_pixels
 from vace.devices import pick_device, pick_dtype
 from vace.errors import CheckpointError
 from vace.models import text
 from vace.models.checkpoints import Checkpoint
 from vace.models.loading import build, check_parts
 from vace.models.parts import COMPONENTS, Part, read_part
+from vace.models.previews import middle
 from vace.models.text_cache import TextCache
 from vace.speed.cpu_convolution import apply_onednn
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("vace")
 
@@ -80,6 +85,7 @@ class Engine:
 
     clean: staticmethod
     text_len: int
+    decode_chunks: Callable[..., Iterator[torch.Tensor]]
 
     def __init__(
         self,
@@ -131,6 +137,15 @@ class Engine:
                     cache.put(row, states[row])
         self._texts = {row: found.to(self.device) for row, found in states.items()}
         return [self._texts[row] for row in rows]
+
+    def preview(self, latents: torch.Tensor, refs: int = 0, **given: Any) -> np.ndarray:
+        """The middle frame of what latents [C, refs + T, h, w] are near, from one latent frame: RGB uint8 [H, W, 3].
+
+        given: what `decoding` says, so that all that is drawn for it comes from a generator of its own.
+        """
+        at = middle(latents.shape[1], refs)
+        chunks = list(self.decode_chunks(latents[:, at : at + 1], 0, **given))
+        return to_pixels(chunks[0][:, :1])[0]
 
     def release(self) -> None:
         """Drops every component from memory; the next call reads it again."""

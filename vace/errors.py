@@ -41,3 +41,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
     return "known: " + ", ".join(known)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whatever device; torch raises a bare RuntimeError on the CPU."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(cause, RuntimeError) and "can't allocate memory" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -161,8 +161,9 @@ class Engine:
         home = self._homes[name]
         if name not in self._modules:
             log.debug("reading %s from %s", name, self._parts[name].source)
-            self._modules[name] = build(self._parts[name], self._dtypes[name], home)
-            apply_onednn(self._modules[name])
+            module = build(self._parts[name], self._dtypes[name], home)
+            apply_onednn(module)
+            self._modules[name] = module  # at last: an interrupt in between leaves nothing half made
         try:
             yield self._modules[name].to(home)
         finally:

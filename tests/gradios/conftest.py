@@ -1,0 +1,86 @@
+"""A server of the pages as a process of its own, and a browser that opens them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = 120  # seconds for a server that starts beside other tests
+
+
+@dataclass
+class Served:
+    """A running `vace demo`: its address, the folder it was given as --out, and the process."""
+
+    url: str
+    out: Path
+    process: subprocess.Popen
+
+    def stop(self) -> int:
+        """Ctrl-C; gives the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serve(out: Path, *arguments: str, command: tuple[str, ...] = ("-m", "vace.cli", "demo")):
+    """`vace demo ARGUMENTS` on a port of its own, until the block ends."""
+    port = free_port()
+    words = [sys.executable, *command, *arguments, "--port", str(port), "--out", str(out)]
+    log = open(out / "server.log", "w+")
+    process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _answers(url, process, out / "server.log")
+        yield Served(url, out, process)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        log.close()
+
+
+def _answers(url: str, process: subprocess.Popen, log: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(url, timeout=10).read()
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"no answer from {url}: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window; scripts/test.sh --all installs it where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("VACE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()

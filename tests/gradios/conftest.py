@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from page_driver import chromium
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 120  # seconds for a server that starts beside other tests
 
 
@@ -40,8 +39,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.fixture(scope="session")
+def serve():
+    """serve(OUT, *flags): `vace demo` with these flags, until the block ends; gives a `Served`."""
+    return _serve
+
+
 @contextmanager
-def serve(out: Path, *arguments: str, command: tuple[str, ...] = ("-m", "vace.cli", "demo")):
+def _serve(out: Path, *arguments: str, command: tuple[str, ...] = ("-m", "vace.cli", "demo")):
     """`vace demo ARGUMENTS` on a port of its own, until the block ends."""
     port = free_port()
     words = [sys.executable, *command, *arguments, "--port", str(port), "--out", str(out)]
@@ -76,11 +81,5 @@ def _answers(url: str, process: subprocess.Popen, log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium without a window; scripts/test.sh --all installs it where there is none."""
-    from playwright.sync_api import sync_playwright
-
-    path = os.environ.get("VACE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ gr = pytest.importorskip("gradio")
 from vace.gradios.marks import HERE, BoxField, MaskField  # noqa: E402
 from vace.gradios.stills import Still  # noqa: E402
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PICTURE = Image.new("RGB", (640, 320), "gray")
 WIDTHS = {"desk": (1280, False), "phone": (390, True)}
 
@@ -81,25 +79,20 @@ class Finger:
 
 
 @pytest.fixture(params=list(WIDTHS))
-def opened(served, request):
+def opened(served, browser, request):
     """(page, finger) with the picture loaded into both fields."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM:
-        pytest.skip("no Chromium here")
     width, touch = WIDTHS[request.param]
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=touch, is_mobile=touch)
-        page = context.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(served)
-        page.click("#one")
-        page.wait_for_selector("#x-boxes .vace-stage svg[viewBox='0 0 640 320']")
-        yield page, Finger(page, touch)
-        assert not errors
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        browser.close()
+    context = browser.new_context(viewport={"width": width, "height": 900}, has_touch=touch, is_mobile=touch)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(served)
+    page.click("#one")
+    page.wait_for_selector("#x-boxes .vace-stage svg[viewBox='0 0 640 320']")
+    yield page, Finger(page, touch)
+    assert not errors
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
 
 
 def boxes(page) -> list[list[int]]:

@@ -90,13 +90,20 @@ def test_every_field_has_one_element_of_its_name(panel):
     assert {"x-group", "x-task", "x-lead", "x-mode", "x-first", "x-last-2", "x-mask-file", "x-layers"} <= set(ids)
 
 
+def test_another_task_begins_with_its_own_mode(built):
+    kept = built._refreshed("inpainting", "", "mask", "inpainting")
+    fresh = built._refreshed("inpainting_masktrack", "", "salientmasktrack", "inpainting")
+    assert (kept[0], kept[3]["value"]) == ("inpainting", "mask")
+    assert (fresh[0], fresh[3]["value"]) == ("inpainting_masktrack", "masktrack")
+
+
 @pytest.mark.parametrize(("task", "lead", "mode"), list(every_mode()))
 def test_only_what_a_task_takes_shows(built, task, lead, mode):
     updates = built._refreshed(task, lead, mode)
     assert len(updates) == built._refreshed_count
     full = form.joined_mode(task, lead, mode)
     taken = form.materials(task, full)
-    heads = dict(zip(("help", "lead", "mode", "video", "video-2", "src_video", "src_video-2", "src_mask", "src_mask-2",
+    heads = dict(zip(("shown", "help", "lead", "mode", "video", "video-2", "src_video", "src_video-2", "src_mask", "src_mask-2",
                       "image", "layers", "more"), updates, strict=False))  # fmt: skip
     assert TASKS[task].help.split("'")[0][:20] in heads["help"]
     assert heads["lead"]["visible"] == bool(lead) and heads["mode"]["visible"] == bool(mode)
@@ -106,7 +113,7 @@ def test_only_what_a_task_takes_shows(built, task, lead, mode):
     assert heads["src_mask-2"]["visible"] == ("src_mask" in taken)
     assert heads["image"]["visible"] == ("image" in taken)
     assert heads["layers"]["visible"] == (task == LAYERED)
-    for flag, update in zip(built._changing, updates[12:], strict=True):
+    for flag, update in zip(built._changing, updates[13:], strict=True):
         assert update["visible"] == (flag in form.visible(task, full))
 
 

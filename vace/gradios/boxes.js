@@ -63,7 +63,10 @@ function grip(point, reach) {
   const order = boxes.map((_, i) => i).sort((a, b) => (b === active) - (a === active));
   for (const i of order.filter((i) => boxes[i])) {
     const corner = CORNERS.find(([x, y]) => near(point, [boxes[i][x], boxes[i][y]], reach));
-    if (corner) return {kind: 'corner', box: i, fixed: [boxes[i][2 - corner[0]], boxes[i][4 - corner[1]]]};
+    if (corner) {
+      const fixed = [boxes[i][2 - corner[0]], boxes[i][4 - corner[1]]];
+      return {kind: 'corner', box: i, fixed, was: [...boxes[i]]};
+    }
     if (near(point, badge(boxes[i]), Math.max(reach, 12))) return {kind: 'move', box: i, from: point, was: [...boxes[i]]};
   }
   return {kind: 'draw', box: active, fixed: point, was: boxes[active]};

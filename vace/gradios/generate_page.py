@@ -63,7 +63,7 @@ class GeneratePage:
                     elem_id=f"{self.prefix}-load",
                 )  # fmt: skip
                 self.told = gr.HTML(js_on_load=None, elem_id=f"{self.prefix}-load-note")
-            with gr.Column(min_width=320):
+            with gr.Column(min_width=320, elem_classes="vace-outcome"):
                 self.panel = RunPanel(studio, self.prefix, "Generate")
                 self.result = ResultView(self.prefix)
         self.source_inputs = list(self.slots.values())

@@ -38,11 +38,12 @@ class MaterialsPanel:
     """Built in the current Blocks context. prefix: of the elements, #PREFIX-FLAG.
 
     with_words_only: for a page that generates too: tasks without materials are offered, and what its settings ask for
-    is left to them. inputs: the widgets, whose values `flags` takes.
+    is left to them. canvas: WxH of what is drawn without a picture, to begin with. inputs: the widgets, whose values
+    `flags` takes.
     """
 
-    def __init__(self, studio: Studio, prefix: str, with_words_only: bool = False) -> None:
-        self.studio, self.prefix = studio, prefix
+    def __init__(self, studio: Studio, prefix: str, with_words_only: bool = False, canvas: str = CANVAS) -> None:
+        self.studio, self.prefix, self.canvas = studio, prefix, canvas
         self.groups = form.task_groups(with_words_only)
         self.left_out = OF_RUN if with_words_only else ()
         self.widgets: dict[str, gr.components.Component] = {}
@@ -62,6 +63,7 @@ class MaterialsPanel:
             self.widgets["task"] = gr.Dropdown(
                 names, value=names[0], label="Task", filterable=False, elem_id=f"{self.prefix}-task"
             )
+            self.widgets["shown"] = gr.State(names[0])  # the task that the other widgets are shown for
             self.help = gr.HTML(self._help(names[0], None), js_on_load=None, elem_id=f"{self.prefix}-help")
             with gr.Row():
                 for name, label in (("lead", "Mode of the video part"), ("mode", "Mode")):
@@ -125,7 +127,7 @@ class MaterialsPanel:
         with gr.Accordion("More", open=False, elem_id=f"{self.prefix}-more", visible=False) as self.more:
             for flag in (flag for flag in flags if flag in form.FOLDED):
                 self._add(flag)
-        self.widgets["size"].value = CANVAS
+        self.widgets["size"].value = self.canvas
 
     def _built(self) -> tuple[str, ...]:
         """Flags that have widgets of their own making."""
@@ -136,16 +138,16 @@ class MaterialsPanel:
         self.shown_by[flag] = [self.widgets[flag]]
 
     def _wire(self) -> None:
-        choice = [self.widgets[name] for name in ("task", "lead", "mode")]
+        choice = [self.widgets[name] for name in ("task", "lead", "mode", "shown")]
         changing = [(name, part) for name, parts in self.shown_by.items() for part in parts]
         self._changing = [name for name, _ in changing]
-        fixed = [self.help, *choice[1:], *(clip.group for clip in self.clips), *self.sources["src_video"],
-                 *self.sources["src_mask"], self.widgets["image"], self.layers, self.more]  # fmt: skip
+        fixed = [self.widgets["shown"], self.help, *choice[1:3], *(clip.group for clip in self.clips),
+                 *self.sources["src_video"], *self.sources["src_mask"], self.widgets["image"], self.layers, self.more]  # fmt: skip
         refreshed = [*fixed, *(part for _, part in changing)]
         self._refreshed_count = len(refreshed)
-        marking = Marking(self.studio, self.marks, CANVAS)
+        marking = Marking(self.studio, self.marks, self.canvas)
         self.widgets["group"].input(self._tasks_of, self.widgets["group"], choice[0], **QUIET)
-        for part in choice:
+        for part in choice[:3]:
             event = part.change(self._refreshed, choice, refreshed, **QUIET)
             marking.after(event, self.widgets)
         for clip in self.clips:
@@ -163,10 +165,15 @@ class MaterialsPanel:
         names = next((names for known, _, names in self.groups if known == group), [])
         return gr.update(choices=names, value=names[0] if names else None)
 
-    def _refreshed(self, task: str, lead: str | None, mode: str | None) -> list:
-        """Updates of everything that shows or not, in the order `_wire` lists it."""
+    def _refreshed(self, task: str, lead: str | None, mode: str | None, before: str | None = None) -> list:
+        """Updates of everything that shows or not, in the order `_wire` lists it.
+
+        before: the task shown so far; another one begins with its own modes, not with those that were chosen.
+        """
         if task not in TASKS:
             return [gr.skip()] * self._refreshed_count
+        if before not in (None, task):
+            lead = mode = None
         full = form.joined_mode(task, lead, mode)
         shown = form.visible(task, full) - {*self.left_out}
         leads, own, _ = form.modes(task)
@@ -176,6 +183,7 @@ class MaterialsPanel:
         picture = form.materials(task, full).get("image")
         label = f"Pictures: {picture.describe()}" if picture else "Pictures"
         return [
+            task,
             self._help(task, full),
             _choice(leads, lead),
             _choice(own, mode, label="Mode of the pictures" if leads else "Mode"),
@@ -257,8 +265,8 @@ class MaterialsPanel:
         leads, own, _ = form.modes(task)
         pair = values.get("process_type") or []
         fresh = {
-            "group": row.group, "task": gr.update(choices=names, value=task), "layers": values.get("task", ""),
-            "lead": _choice(leads, lead), "mode": _choice(own, mode),
+            "group": row.group, "task": gr.update(choices=names, value=task), "shown": task,
+            "layers": values.get("task", ""), "lead": _choice(leads, lead), "mode": _choice(own, mode),
             "process_type": pair[0] if pair else None, "process_type-2": pair[1] if len(pair) > 1 else None,
         }  # fmt: skip
         plain = [flag for flag in self.names if flag in form.FIELDS and not self._is_file(flag) and flag not in fresh]

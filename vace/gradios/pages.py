@@ -48,10 +48,10 @@ def launch_options(studio: Studio) -> dict[str, Any]:
     # Results are served from where they lie instead of being copied first; nothing else but uploads is.
     gr.set_static_paths([studio.results, studio.processed])
     return {
-        "quiet": True, "prevent_thread_lock": True, "max_file_size": f"{studio.upload_mb}mb", "allowed_paths": [],
-        "ssr_mode": False, "strict_cors": True, "enable_monitoring": False, "run_history": False, "footer_links": [],
-        "theme": _theme(), "css_paths": sorted(Path(__file__).parent.glob("*.css")),
-        "head": HEAD,
+        "quiet": True, "prevent_thread_lock": True, "max_file_size": f"{studio.upload_mb}mb",
+        "allowed_paths": [str(studio.results), str(studio.processed)], "ssr_mode": False, "strict_cors": True,
+        "enable_monitoring": False, "run_history": False, "footer_links": [], "theme": _theme(),
+        "css_paths": sorted(Path(__file__).parent.glob("*.css")), "head": HEAD,
     }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ class PreparePage:
         with gr.Row():
             with gr.Column(min_width=320, scale=1):
                 self.panel = MaterialsPanel(studio, self.prefix)
-            with gr.Column(min_width=320, scale=1):
+            with gr.Column(min_width=320, scale=1, elem_classes="vace-outcome"):
                 self.runs = RunPanel(studio, self.prefix, "Prepare")
                 self._build_results()
         self.outputs = [self.answer, self.done, self.words, self.source, self.preview, self.references, self.files,

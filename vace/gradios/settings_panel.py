@@ -66,7 +66,7 @@ class SettingsPanel:
         self._usual = [usual_settings(model) for model in studio.models]
         self._widgets: dict[str, Component] = {}
         self._build_front()
-        with gr.Accordion("More settings", open=False, elem_id=f"{prefix}-more"):
+        with gr.Accordion("More settings", open=False, elem_id=f"{prefix}-more-settings"):
             asked = asked_settings()
             self._build_rows([name for name in asked if ROWS[name].kind != "bool"])
             self._add("use_prompt_extend", gr.Dropdown(list(EXTENDING), value="", **self._words("use_prompt_extend")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from vace.media.manifest import read_json, sha256_file
 from vace.runs import time_stamp
 from vace.tasks import find_task
 
+TAKEN = "taken"  # below uploads/: under names that verbs can take
 KEEP_HOURS = 24  # of uploads; results stay
 
 
@@ -56,7 +58,7 @@ class Studio:
         own = files.accepted(path, kinds, self.upload_mb, self.roots, flag)
         if own.is_relative_to(self.processed) or own.is_relative_to(self.results):
             return own
-        return files.taken_in(own, self.uploads / "taken")
+        return files.taken_in(own, self.uploads / TAKEN)
 
     def submit(self, verb: str, flags: Mapping[str, object], title: str) -> Ticket:
         """Hand a job in, with folders of its own. verb: preprocess, generate or pipeline.
@@ -71,7 +73,8 @@ class Studio:
             places["pre_save_dir"] = self.processed / find_task(task).name / stamp
         given = {**flags, "device": self.device, "no_download": self.no_download}
         given |= {flag: str(folder) for flag, folder in places.items()}
-        return self.workers.submit(Request(verb, given, title, tuple(places.values())))
+        hidden = (f"{self.uploads / TAKEN}{os.sep}", f"{self.out}{os.sep}")
+        return self.workers.submit(Request(verb, given, title, tuple(places.values()), hidden))
 
     def _model(self, flags: Mapping[str, object]) -> str:
         """The name of the model that the flags choose, as its folder of results has it."""

@@ -21,13 +21,21 @@ LOG_LINES = 30
 class Request:
     """A job. verb: preprocess, generate or pipeline; flags: its keywords, plain values. title: for people.
 
-    folders: made by this job alone; half-written files in them are removed when its process is killed.
+    folders: made by this job alone; half-written files in them are removed when its process is killed. hidden: texts
+    left out of what is told, such as the server's own directories.
     """
 
     verb: str
     flags: Mapping
     title: str
     folders: tuple[Path, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    def bare(self, text: str) -> str:
+        """`text` without what is hidden."""
+        for part in self.hidden:
+            text = text.replace(part, "")
+        return text
 
     @property
     def program(self) -> str:
@@ -81,10 +89,12 @@ class Ticket:
         self.preview = jpeg
 
     def _on_log(self, level: int, text: str) -> None:
+        text = self.request.bare(text)
         line = f"warning: {text}" if level >= logging.WARNING else text
         self.log = (*self.log, line)[-LOG_LINES:]
         if not self.plan and text.startswith(tuple(f"{base} " for base in BASES)) and " tokens, " in text:
             self.plan = text
 
     def _on_over(self, state: str, answer: dict | None, message: str) -> None:
-        self.state, self.answer, self.message, self.ended = state, answer, message, time.time()
+        self.state, self.answer, self.message = state, answer, self.request.bare(message)
+        self.ended = time.time()

@@ -103,8 +103,8 @@ def test_only_what_a_task_takes_shows(built, task, lead, mode):
     assert len(updates) == built._refreshed_count
     full = form.joined_mode(task, lead, mode)
     taken = form.materials(task, full)
-    heads = dict(zip(("shown", "help", "lead", "mode", "video", "video-2", "src_video", "src_video-2", "src_mask", "src_mask-2",
-                      "image", "layers", "more"), updates, strict=False))  # fmt: skip
+    heads = dict(zip(("shown", "help", "lead", "mode", "video", "video-2", "src_video", "src_video-2", "src_mask",
+                      "src_mask-2", "image", "layers", "more"), updates, strict=False))  # fmt: skip
     assert TASKS[task].help.split("'")[0][:20] in heads["help"]
     assert heads["lead"]["visible"] == bool(lead) and heads["mode"]["visible"] == bool(mode)
     assert (heads["lead"].get("value", ""), heads["mode"].get("value", "")) == (lead, mode)

@@ -142,7 +142,8 @@ class MaterialsPanel:
         changing = [(name, part) for name, parts in self.shown_by.items() for part in parts]
         self._changing = [name for name, _ in changing]
         fixed = [self.widgets["shown"], self.help, *choice[1:3], *(clip.group for clip in self.clips),
-                 *self.sources["src_video"], *self.sources["src_mask"], self.widgets["image"], self.layers, self.more]  # fmt: skip
+                 *self.sources["src_video"], *self.sources["src_mask"], self.widgets["image"], self.layers,
+                 self.more]  # fmt: skip
         refreshed = [*fixed, *(part for _, part in changing)]
         self._refreshed_count = len(refreshed)
         marking = Marking(self.studio, self.marks, self.canvas)

@@ -108,7 +108,8 @@ def test_scripts_are_what_the_table_says():
 
 def readme_commands() -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("vace ")]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("vace ")]
+    return [line for line in lines if not line.startswith("vace demo")]  # served in tests/gradios/test_served.py
 
 
 def test_readme_commands_run_in_order(vace, clone, monkeypatch):

@@ -73,9 +73,12 @@ def _answers(url: str, process: subprocess.Popen, log: Path) -> None:
         assert process.poll() is None, log.read_text()
         try:
             urllib.request.urlopen(url, timeout=10).read()
-            return
         except OSError:
-            time.sleep(0.3)
+            pass
+        else:
+            if f"open {url}" in log.read_text():  # the last thing it does before it waits
+                return
+        time.sleep(0.3)
     pytest.fail(f"no answer from {url}: {log.read_text()}")
 
 

@@ -12,7 +12,7 @@ gr = pytest.importorskip("gradio")
 
 from vace.errors import InputError  # noqa: E402
 from vace.gradios import run_panel  # noqa: E402
-from vace.gradios.generate_page import GeneratePage  # noqa: E402
+from vace.gradios.generate_page import SLOTS, GeneratePage  # noqa: E402
 from vace.gradios.offers import Model  # noqa: E402
 from vace.gradios.run_panel import RunPanel  # noqa: E402
 from vace.gradios.studio import Studio  # noqa: E402
@@ -36,7 +36,7 @@ def clip(page, request):
 
 
 def values(page, prompt="a cat", **sources):
-    first = [sources.get(flag) for flag in page.slots]
+    first = [sources.get(flag) for flag in SLOTS]
     return [*first, prompt, *[widget.value for widget in page.settings.inputs[1:]]]
 
 

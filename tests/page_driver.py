@@ -69,9 +69,9 @@ class Driver:
         self.settle()
 
     def task(self, prefix: str, group: str, task: str, mode: str | None = None) -> None:
-        self.at(f"{prefix}-group").get_by_label(group, exact=True).check()
+        self.at(f"{prefix}-group").get_by_label(group).check()
         self.settle()
-        if self.at(f"{prefix}-task").locator("input").input_value() != task:
+        if not self.at(f"{prefix}-task").locator("input").input_value().startswith(f"{task}:"):
             self.choose(f"{prefix}-task", task)
         if mode and not self.at(f"{prefix}-mode").locator("input").input_value().startswith(f"{mode}:"):
             self.choose(f"{prefix}-mode", mode)

@@ -146,7 +146,7 @@ def _valid(command: str, names: list[str], given: Mapping) -> dict:
     found = {}
     for name in names:
         value = given.get(name)
-        if value is None or len(str(value)) > TEXT_LIMIT:
+        if value is None or len(str(value)) > TEXT_LIMIT or (isinstance(value, int) and abs(value) >= 2**63):
             continue
         try:
             found |= parse_flags(command, {name: value})

@@ -54,6 +54,7 @@ RANGES = {
     "decode_timestep": (0, 1),
     "decode_noise_scale": (0, 1),
 }
+MOST_VIDEOS = 10_000
 TRANSLATED = ("width", "height", "precision", "image_cond_noise_scale")  # flags of LTX's own that become shared ones
 PRECISIONS = {"bfloat16": "bfloat16", "mixed_precision": "float32"}  # of LTX's original command line
 
@@ -169,7 +170,7 @@ def describe_preset(given: Mapping[str, object], base: Base) -> str:
 def _check(values: dict, base: Base) -> None:
     """Numbers in their ranges, choices among the known; lists of one flag brought to tuples."""
     check_number("steps", values["steps"], 1, whole=True)
-    check_number("num_videos", values["num_videos"], 1, whole=True)
+    check_number("num_videos", values["num_videos"], 1, MOST_VIDEOS, whole=True)
     check_positive("shift", values["shift"])
     if base.guides_below_one:
         check_positive("guidance_scale", values["guidance_scale"])

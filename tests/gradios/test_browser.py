@@ -86,6 +86,7 @@ def test_from_a_painted_mask_to_the_video_and_its_settings_back(driver, served, 
     assert 0.02 < across[0] < 0.12 and 0.38 < across[-1] < 0.48 and 0.4 < down[0] and down[-1] < 0.6
 
     driver.tab("Generate")
+    driver.unfold("generate-load-fold")
     driver.upload("generate-load", video)
     assert driver.value("generate-prompt") == "A red fox in the <b>meadow</b>"
     assert driver.value("generate-seed") == str(manifest["seed"])
@@ -100,9 +101,9 @@ def test_cancel_really_stops_and_a_reload_finds_the_job(driver, served, clip):
     prepare_painted(driver, clip)
     set_steps(driver, "pipeline", 5000)
     driver.run("pipeline")
-    driver.until("pipeline", "step 3 of")
+    driver.until("pipeline", "s/step")
     driver.open()
-    assert len(steps_told(driver.until("pipeline", "step 2", "step 3", "step 4", "step 5"))) >= 1
+    assert steps_told(driver.until("pipeline", "s/step"))
     driver.at("pipeline-cancel").click()
     driver.until("pipeline", "Cancelled", timeout=15_000)
     driver.at("pipeline-cancel").wait_for(state="hidden")
@@ -134,7 +135,7 @@ def test_two_jobs_wait_for_each_other(driver, browser, served, clip):
     prepare_painted(driver, clip)
     set_steps(driver, "pipeline", 5000)
     driver.run("pipeline")
-    driver.until("pipeline", "step 2 of")
+    driver.until("pipeline", "s/step")
     other = Driver(browser, served.url)
     other.tab("Generate")
     other.fill("generate-prompt", "A boat")

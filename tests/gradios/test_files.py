@@ -7,10 +7,12 @@ import random
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vace.errors import InputError, OutputError
+from vace.gradios import files
 from vace.gradios.files import IMAGE_TYPES, MASK_TYPES, VIDEO_TYPES, accepted, inside, safe_name, sweep, taken_in
 
 
@@ -170,3 +172,26 @@ def test_what_is_old_is_swept(roots, tmp_path):
     sweep(uploads, 0)
     assert uploads.is_dir() and not list(uploads.rglob("*.mp4"))
     sweep(tmp_path / "nowhere")
+
+
+def test_what_a_job_needs_and_what_may_be_coming_is_not_swept(tmp_path):
+    used, old, coming = tmp_path / "in" / "used.mp4", tmp_path / "in" / "old.mp4", tmp_path / "coming"
+    used.parent.mkdir()
+    coming.mkdir()
+    for path in (used, old):
+        path.write_bytes(b"x")
+        os.utime(path, (1, 1))
+    sweep(tmp_path, used=f"image_face(image={used})")
+    assert used.exists() and not old.exists() and coming.is_dir()
+
+
+def test_uploads_have_so_much_room(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_bytes(bytes(15 * files.MB))
+    taken_in(tmp_path / "a.mp4", tmp_path / "taken")  # another name of the same bytes
+    assert files.size_of(tmp_path) == 15 * files.MB
+    files.check_room(tmp_path, 1, 5 * files.MB)
+    with pytest.raises(InputError, match="fill the 20 MB .*larger --max_upload"):
+        files.check_room(tmp_path, 1, 5 * files.MB + 1)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=999 * files.MB))
+    with pytest.raises(InputError, match="disk of this server is nearly full"):
+        files.check_room(tmp_path, 512)

@@ -25,7 +25,7 @@ def served(tmp_path_factory, serve):
         yield running
 
 
-def get(url: str) -> tuple[int, bytes]:
+def get(url: str | urllib.request.Request) -> tuple[int, bytes]:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.status, answer.read()
@@ -103,6 +103,29 @@ def test_a_path_from_the_browser_is_not_opened(served, secret, place):
     assert not list((served.out / "results").glob("*/*/manifest.json"))
 
 
+@pytest.mark.parametrize(
+    ("path", "headers", "told"),
+    [
+        ("/gradio_api/file=http://127.0.0.1:9/x", {}, b"files by address"),
+        ("/config", {"Host": "evil.example"}, b"for its own machine"),
+        ("/config", {"Origin": "https://evil.example"}, b"other web sites"),
+    ],
+)
+def test_others_are_refused(served, path, headers, told):
+    status, body = get(urllib.request.Request(served.url + path, headers=headers))
+    assert status == 403 and told in body
+
+
+def test_wrong_requests_leave_one_line(served):
+    log = served.out / "server.log"
+    before = len(log.read_text())
+    file = {"path": "http://127.0.0.1:9/a.mp4", "meta": {"_type": "gradio.FileData"}}
+    assert "files by address are not taken" in click(served, "prepare-run", {"prepare-video": file})
+    assert '"success":false' in click(served, "prepare-run", {"prepare-first": "x"}).replace(" ", "")
+    said = log.read_text()[before:]
+    assert "Traceback" not in said and len(said.splitlines()) <= 2, said
+
+
 def test_joined_tasks_open_no_path(served, secret):
     changed = {"prepare-task": "more_anything", "prepare-group": "composition"}
     changed["prepare-layers"] = f"gray+image_plain(image={secret})"
@@ -140,6 +163,7 @@ def test_what_the_readme_shows_is_served(tmp_path, serve):
     ("arguments", "words"),
     [
         (["--port", "99999"], "--port 99999: give a whole number from 1 to 65535"),
+        (["--host", ""], "--host '': is empty"),
         (["--host", "203.0.113.7"], "--host 203.0.113.7 --port 7860: cannot listen there"),
         (["--gpus", "a"], "--gpus a: give numbers of CUDA devices"),
         (["--max_upload", "0"], "--max_upload 0: give a whole number of 1 or more"),
@@ -165,3 +189,4 @@ def test_without_gradio_the_command_that_adds_it_is_told(vace, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     outcome = vace("demo", "--port", "7999")
     assert outcome.code == 2 and "bash scripts/setup.sh demo" in outcome.err
+    assert "vace demo: Gradio is not installed" in outcome.err

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,3 +79,75 @@ def test_anything_else_is_refused(value, tmp_path):
     with pytest.raises(InputError, match="--ref_mask: .*painted"):
         stills.painted(value, tmp_path, "--ref_mask")
     assert not list(tmp_path.iterdir())
+
+
+def gif(width: int, height: int, frames: int) -> bytes:
+    """One of few bytes: a pixel is drawn again and again."""
+    head = b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    pixel = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return head + (b"\x21\xf9\x04\x04\x0a\0\0\0" + pixel) * frames + b";"
+
+
+def decoding(*_, **__):
+    raise AssertionError("it was decoded")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("one.gif", gif(13000, 13000, 1), "is 13000x13000, too large to show here"),
+        ("three.gif", gif(13000, 13000, 3), "is 13000x13000, too large to show here"),
+        ("huge.gif", gif(65535, 65535, 2), "too large to show here"),
+        ("long.gif", gif(64, 48, 60000), "more than 5000 frames, too long to show here"),
+        ("much.gif", gif(6000, 6000, 200), "200 frames, too long to show here"),
+        ("clip.mp4", gif(13000, 13000, 3), "is 13000x13000, too large to show here"),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
+)
+def test_promises_of_any_size_are_not_decoded(tmp_path, monkeypatch, name, content, words):
+    for place in ("vace.media.video.VideoReader", "vace.media.image.read_image"):
+        monkeypatch.setattr(place, decoding)
+    path = tmp_path / name
+    path.write_bytes(content)
+    for look in (stills.clip_facts, stills.frame_of, stills.picture_of):
+        with pytest.raises(InputError, match=words):
+            look(path)
+
+
+def test_large_pictures_are_refused_by_their_header(tmp_path, monkeypatch):
+    monkeypatch.setattr("vace.media.image.read_image", decoding)
+    path = tmp_path / "large.png"
+    Image.new("1", (13000, 13000)).save(path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InputError, match="large.png: is 13000x13000, too large to show here"):
+        stills.picture_of(path)
+
+
+def h264(path: Path, width: int, height: int, told: tuple[int, int] | None = None) -> Path:
+    """A clip of one frame; told: the size that its container tells instead of the true one."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        frame = av.VideoFrame(width, height, "yuv420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
+    if told:
+        data = path.read_bytes()
+        true, lie = struct.pack(">HH", width, height), struct.pack(">HH", *told)
+        assert data.count(true)
+        path.write_bytes(data.replace(true, lie))
+    return path
+
+
+def test_large_videos_are_refused_by_their_header(tmp_path, monkeypatch):
+    small = h264(tmp_path / "small.mp4", 640, 480)
+    assert stills.clip_facts(small).width == 640
+    monkeypatch.setattr("vace.media.video.VideoReader", decoding)
+    monkeypatch.setattr(stills, "MOST_PIXELS", 640 * 480 - 1)
+    with pytest.raises(InputError, match="small.mp4: is 640x480, too large to show here"):
+        stills.frame_of(small)
+    lying = h264(tmp_path / "lying.mp4", 640, 480, (64, 48))
+    with pytest.raises(InputError, match="lying.mp4: is .*too large to show here"):
+        stills.frame_of(lying)

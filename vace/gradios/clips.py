@@ -61,6 +61,8 @@ class ClipField:
         if not known:
             return ""
         facts = ClipFacts(known["frames"], known["fps"], *known["size"])
+        if not all(isinstance(end, (int, float)) and abs(end) < 1e9 for end in (first, last)):
+            return ""  # from no slider of ours
         if first > last:
             return '<span class="vace-error">The first frame comes after the last</span>'
         return escape(facts.describe(int(first), int(last)))

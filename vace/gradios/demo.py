@@ -7,14 +7,20 @@ import logging
 import os
 import socket
 import threading
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vace.errors import InputError, MissingDependency
+
+if TYPE_CHECKING:
+    from vace.gradios.studio import Studio
 
 log = logging.getLogger("vace")
 
 PAGES = ("all", "preprocess", "wan", "ltx")
 HOST, PORT, UPLOAD_MB = "127.0.0.1", 7860, 512
+SWEEP_EVERY = 3600  # seconds between looks for old uploads
 
 
 def demo(
@@ -42,7 +48,7 @@ def demo(
     open: in the browser of this machine. Raises InputError for a value that cannot be used, MissingDependency without
     Gradio, and what `vace.gradios.offers.offered_models` raises.
     """
-    devices = _checked(page, port, max_upload, gpus, device)
+    devices = _checked(page, host, port, max_upload, gpus, device)
     address = _free_address(host, port)
     out = Path(out).resolve()
     # Read when gradio is imported: uploads beside the results, and nothing told to anyone.
@@ -50,7 +56,8 @@ def demo(
     try:
         import gradio  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingDependency("demo: Gradio is not installed; run `bash scripts/setup.sh demo`") from error
+        raise MissingDependency("Gradio is not installed; run `bash scripts/setup.sh demo`") from error
+    from vace.gradios import guard
     from vace.gradios.offers import offered_models
     from vace.gradios.pages import build, launch_options
     from vace.gradios.studio import Studio
@@ -61,10 +68,13 @@ def demo(
     workers = Workers(devices, early=True)
     studio = Studio(out, workers, models, device=device, upload_mb=max_upload, no_download=no_download)
     app = build(studio, page)
+    guard.close_ways_out()
+    rules = guard.rules_for(host, is_local(host), share, root_path)
+    threading.Thread(target=_keep_swept, args=(studio,), daemon=True, name="vace sweeper").start()
     try:
         app.launch(
             server_name=host, server_port=port, share=share, root_path=root_path, inbrowser=open,
-            **launch_options(studio),
+            app_kwargs={"middleware": guard.middleware(rules, studio)}, **launch_options(studio),
         )  # fmt: skip
         log.info("open %s in a browser; Ctrl-C here stops it", app.share_url or address)
         if share:
@@ -77,13 +87,24 @@ def demo(
         app.close()
 
 
-def _checked(page: str, port: int, max_upload: int, gpus: str | None, device: str) -> tuple[str, ...]:
+def _keep_swept(studio: Studio) -> None:
+    while True:
+        time.sleep(SWEEP_EVERY)
+        try:
+            studio.sweep()
+        except Exception as error:  # or the disk would fill from then on
+            log.warning("old uploads cannot be removed: %s", error)
+
+
+def _checked(page: str, host: str, port: int, max_upload: int, gpus: str | None, device: str) -> tuple[str, ...]:
     """The devices of the workers. Raises InputError, DeviceError."""
     from vace.devices import pick_device
     from vace.materials import check_number
 
     if page not in PAGES:
         raise InputError(f"demo {page}: no such page; give one of {', '.join(PAGES)}")
+    if not host.strip():
+        raise InputError("--host '': is empty, which would be every address; give one, such as 127.0.0.1")
     check_number("port", port, 1, 65535, whole=True)
     check_number("max_upload", max_upload, 1, whole=True)
     if gpus is None:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
+
 import gradio as gr
 
 from vace.gradios.form import Field
 
 USUAL = "the usual"  # what a choice is called that is left to the verb
+
+
+def _as_sent(self, payload: object) -> str | None:
+    return payload if isinstance(payload, str) else None
+
+
+# A dropdown whose choices follow from another's: what it sends may be of the choices before, so it is not held against
+# them; whoever takes the value checks it. Made this way since Gradio writes a file beside every class statement.
+Choice = ABCMeta.__new__(
+    type(gr.Dropdown),
+    "Choice",
+    (gr.Dropdown,),
+    {"preprocess": _as_sent, "get_block_name": lambda self: "dropdown", "__module__": __name__},
+)
 
 
 def widget(field: Field, elem_id: str, visible: bool = False) -> gr.components.Component:

@@ -20,6 +20,10 @@ VIDEO_TYPES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".m4v")
 IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MASK_TYPES = IMAGE_TYPES + VIDEO_TYPES
 
+MB = 1_000_000  # bytes, in every limit
+LEAST_FREE = 1000 * MB  # of the disk
+MOST_UPLOADS = 20  # times the largest file that is taken
+
 NAME_LENGTH, ENDING_LENGTH = 80, 10
 NAMELESS = "file"
 # Names that Windows keeps for devices, with any ending.
@@ -68,9 +72,9 @@ def accepted(
         raise InputError(f"--{flag} {name}: not a kind of file that is taken here; expected {known}")
     if size == 0:
         raise InputError(f"--{flag} {name}: is empty (0 bytes); upload it again")
-    if size > limit_mb * 1e6:
+    if size > limit_mb * MB:
         raise InputError(
-            f"--{flag} {name}: {size / 1e6:.1f} MB, at most {limit_mb:g} MB are taken; shorten or shrink it"
+            f"--{flag} {name}: {size / MB:.1f} MB, at most {limit_mb:g} MB are taken; shorten or shrink it"
         )
     return found
 
@@ -128,17 +132,48 @@ def _named(temporary: Path, wanted: Path, unique: Path) -> Path:
         return unique
 
 
-def sweep(folder: Path, keep_hours: float = 24) -> None:
-    """Remove files in `folder` that are older than that, and folders that are left empty; `folder` itself stays.
+def check_room(folder: Path, limit_mb: float, coming: int = 0) -> None:
+    """Raise InputError where `coming` more bytes of uploads find no room: on the disk, or in `folder`."""
+    if shutil.disk_usage(folder).free - coming < LEAST_FREE:
+        raise InputError(
+            f"the disk of this server is nearly full (less than {LEAST_FREE / 1e9:g} GB free), so nothing more can "
+            "be uploaded; have somebody make room on it"
+        )
+    if size_of(folder) + coming > MOST_UPLOADS * limit_mb * MB:
+        raise InputError(
+            f"the uploads of the last day fill the {MOST_UPLOADS * limit_mb:g} MB that they may have here; "
+            "try it again later, or start the server with a larger --max_upload"
+        )
 
-    Links are removed, never followed; what cannot be removed stays.
-    """
-    oldest = time.time() - keep_hours * 3600
-    for place, folders, names in os.walk(folder, topdown=False):
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files in `folder`; one with several names, as `taken_in` gives, counts once."""
+    sizes = {}
+    for place, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
-                if os.lstat(os.path.join(place, name)).st_mtime < oldest:
-                    os.unlink(os.path.join(place, name))
+                facts = os.lstat(os.path.join(place, name))
+                sizes[facts.st_dev, facts.st_ino or os.path.join(place, name)] = facts.st_size
+    return sum(sizes.values())
+
+
+def sweep(folder: Path, keep_hours: float = 24, used: str = "") -> None:
+    """Remove files in `folder` that are older than that, and folders that are left empty; `folder` itself stays.
+
+    Links are removed, never followed; what cannot be removed stays. used: text that names files which stay, too.
+    """
+    oldest = time.time() - keep_hours * 3600
+    fresh, emptied = time.time() - 60, set()
+    for place, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = os.path.join(place, name)
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_mtime < oldest and path not in used:
+                    os.unlink(path)
+                    emptied.add(place)
         for name in folders:
             with contextlib.suppress(OSError):  # there is something in it
-                os.rmdir(os.path.join(place, name))
+                path = os.path.join(place, name)
+                if path in emptied or os.lstat(path).st_mtime < fresh:  # else something may be about to come into it
+                    os.rmdir(path)
+                    emptied.add(place)

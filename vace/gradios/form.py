@@ -28,7 +28,14 @@ KINDS = {
     "direction": "choices", "process_type": "pair", "ref_cfg": "choice", "frame_range": "ranges",
 }  # fmt: skip
 CHOICES = {"direction": DIRECTIONS, "ref_cfg": KEPT_FRAMES, "process_type": tuple(PROCESS_GROUPS)}
-LIMITS = {"expand_ratio": (0, 1), "maskaug_ratio": (0, 1), "mask_blur": (0, None), "seed": (-1, None)}
+MOST_FRAMES = 10_000  # that a page asks for: more is a slip, or worse
+MOST_SEED = 2**53  # what a browser keeps exact
+LONGEST = 8000  # characters of a text
+LIMITS = {
+    "expand_ratio": (0, 1), "maskaug_ratio": (0, 1), "mask_blur": (0, 1000), "seed": (-1, MOST_SEED),
+    "frame_num": (1, MOST_FRAMES), "expand_num": (1, MOST_FRAMES), "clip_frames": (1, MOST_FRAMES),
+    "ref_num": (1, MOST_FRAMES),
+}  # fmt: skip
 PLAIN = {"int": "integer", "float": "number", "bool": "yes", "phrases": "lines", "list": "words", "text": "text"}
 LABELS = {
     "image": "Pictures", "bbox": "Boxes", "ref_bbox": "Boxes in the reference picture", "ref_mask": "Reference mask",
@@ -40,14 +47,18 @@ LABELS = {
     "maskaug_mode": "Mask shape", "maskaug_ratio": "Mask growth", "process_type": "What the sources are",
     "backend": "Networks", "batch_size": "Frames a network takes at a time", "save_fps": "Frames a second",
     "allow_truncated": "Use what a damaged video still holds", "frame_range": "Frames to use",
-    "intermediates": "Files written",
+    "intermediates": "Files written", "size": "Canvas",
 }  # fmt: skip
 # Where the command line's own help speaks of its commas, or of another task.
 HELPS = {
-    "label": "What things are called, with commas between them", "ref_label": "Likewise, in the pictures",
-    "caption": "In words; another line for a further picture", "ref_caption": "Likewise, in the pictures",
+    "label": "What things are called, with commas between them",
+    "ref_label": "What they are called there, with commas between them",
+    "caption": "In words; another line for a further picture",
+    "ref_caption": "In words; another line for a further picture",
     "ref_cfg": "One of them is drawn if you choose none", "ref_num": "At the beginning, at the end, or anywhere (1)",
     "process_type": "The task that each comes from", "direction": "Any of them",
+    "expand_ratio": "As part of the size, 0 to 1 (0.25)", "batch_size": "Fewer ask for less memory (as many as fit)",
+    "maskaug_ratio": "How far a shape that ends in _expand grows, 0 to 1",
     "size": "The picture that boxes are drawn on: 480p, 720p, or WxH such as 832x480",
     "frame_num": "Wan 4n+1, LTX 8n+1 (81)", "seed": "Of what is left to chance; -1 draws one (2025)",
     "normalize": "Full scale in each frame, or one scale for the clip (frame)",
@@ -181,6 +192,8 @@ def keyword(field: Field, value: object) -> object:
     """A widget's value as the verb takes it, None where it is not set. InputError for a number that is none."""
     if value is None or isinstance(value, str) and not value.strip():
         return None
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise InputError(f"--{field.flag}: {len(value)} characters; give {LONGEST} at most")
     if field.kind in FILE_KINDS:
         return [str(path) for path in (value if isinstance(value, (list, tuple)) else [value]) if path]
     if field.kind in ("integer", "number"):
@@ -199,13 +212,13 @@ def keyword(field: Field, value: object) -> object:
 
 
 def _number(field: Field, value: object) -> float | int:
-    kind = "a whole number" if field.kind == "integer" else "a number"
+    kind, text = "a whole number" if field.kind == "integer" else "a number", str(value).strip()
     try:
-        number = float(str(value))
+        number = int(text) if re.fullmatch(r"[+-]?\d{1,30}", text) else float(text)  # a float would round large ones
     except ValueError:
         raise InputError(f"--{field.flag} {value}: give {kind}") from None
     low, high = field.low if field.low is not None else number, field.high if field.high is not None else number
-    if not low <= number <= high or (field.kind == "integer" and not number.is_integer()):
+    if not low <= number <= high or (field.kind == "integer" and not float(number).is_integer()):
         span = f" from {field.low:g} to {field.high:g}" if field.high is not None else ""
         span = span or (f" of {field.low:g} or more" if field.low is not None else "")
         raise InputError(f"--{field.flag} {value}: give {kind}{span}")
@@ -227,6 +240,17 @@ def range_text(first: float | None, last: float | None, count: int) -> str:
     """FIRST:LAST of a clip of `count` frames as --frame_range has it, ":" for all of it."""
     first, last = max(0, int(first or 0)), count - 1 if last is None else int(last)
     return f"{first if first > 0 else ''}:{last if last < count - 1 else ''}"
+
+
+def group_choices(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(what to show, group)."""
+    return [("words alone" if not all(TASKS[task].annotator for task in found) else group, group)
+            for group, _, found in task_groups(True) if group in names]  # fmt: skip
+
+
+def task_choices(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(what to show, task)."""
+    return [(f"{name}: {TASKS[name].help.rstrip('.')}", name) for name in names]
 
 
 def mode_choices(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -9,6 +9,8 @@ from vace.errors import InputError, nearest
 from vace.layer_syntax import format_layers, parse_layers
 from vace.runs import FILE_FLAGS
 
+MOST = 16  # tasks in one text
+
 
 def joined_tasks(text: str, uploads: Mapping[str, Path]) -> str:
     """`text`, NAME(flag=value,...)+NAME(...), with the names of files replaced by their paths.
@@ -19,6 +21,8 @@ def joined_tasks(text: str, uploads: Mapping[str, Path]) -> str:
     if not text.strip():
         raise InputError("--task: write the tasks to join, e.g. scribble+image_face(image=a.png)")
     layers = parse_layers(text)
+    if len(layers) > MOST:
+        raise InputError(f"--task: {len(layers)} tasks joined; join {MOST} at most")
     return format_layers(layers, lambda flags: {flag: _stored(flag, value, uploads) for flag, value in flags.items()})
 
 

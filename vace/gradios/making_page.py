@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import gradio as gr
 from gradio.components import Component
 
+from vace.cli import explained
 from vace.errors import VaceError
 from vace.gradios import status
 from vace.gradios.run_panel import RunPanel
@@ -35,7 +36,13 @@ class ResultView:
         files = [*videos, str(answer["manifest"])]
         several = gr.update(value=videos if len(videos) > 1 else [], visible=len(videos) > 1)
         words = status.note(f"seed {answer['seed']}" + ("; made by the embedded toy model" if answer["toy"] else ""))
-        return [videos[0], several, words, gr.update(value=files, visible=True, interactive=False)]
+        files = gr.update(value=files, visible=True, interactive=False)
+        return [gr.update(value=videos[0], visible=True), several, words, files]
+
+    def cleared(self) -> list:
+        """Updates of `outputs` when a run begins: the preview takes their place."""
+        hidden = gr.update(value=None, visible=False)
+        return [hidden, hidden, "", hidden]
 
 
 class MakingPage:
@@ -53,10 +60,10 @@ class MakingPage:
             with gr.Column(min_width=320):
                 self.given = self._build_given()
                 self.settings = SettingsPanel(studio, self.prefix)
-                self.dropped = gr.File(
-                    label="Load settings from a video of ours", file_types=[".mp4"], height=170,
-                    elem_id=f"{self.prefix}-load",
-                )  # fmt: skip
+                with gr.Accordion("Load settings", open=False, elem_id=f"{self.prefix}-load-fold"):
+                    self.dropped = gr.File(
+                        label="A video made here", file_types=[".mp4"], height=170, elem_id=f"{self.prefix}-load"
+                    )
                 self.told = gr.HTML(js_on_load=None, elem_id=f"{self.prefix}-load-note")
             with gr.Column(min_width=320, elem_classes="vace-outcome"):
                 self.panel = RunPanel(studio, self.prefix, self.label)
@@ -66,6 +73,7 @@ class MakingPage:
             [*self.given, *self.settings.inputs], self._request,
             [*self.result.outputs, *self.settings.seed_outputs],
             lambda answer: [*self.result.show(answer), *self.settings.seed_used(answer)],
+            [*self.result.cleared(), *[gr.skip()] * len(self.settings.seed_outputs)],
         )  # fmt: skip
         self.dropped.upload(self._load_from, self.dropped, [*self.load_outputs, self.dropped], **QUIET)
 
@@ -98,8 +106,9 @@ class MakingPage:
         try:
             recipe = read_recipe(self.studio.own(path))
             return [*self.load(settings_of(recipe) | materials_of(recipe)), None]
-        except VaceError as error:
+        except Exception as error:  # whatever a foreign file holds, the drop place is free again
             return [*self._refused(error), None]
 
-    def _refused(self, error: VaceError) -> Sequence:
-        return [*[gr.skip()] * (len(self.load_outputs) - 1), status.error(str(error))]
+    def _refused(self, error: Exception) -> Sequence:
+        line = explained("settings", error)[0]
+        return [*[gr.skip()] * (len(self.load_outputs) - 1), status.error(line.removeprefix("settings: "))]

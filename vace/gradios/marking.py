@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 import gradio as gr
@@ -18,6 +19,7 @@ log = logging.getLogger("vace")
 
 WATCHED = ("task", "lead", "mode", "video", "first", "image", "size")
 NOTHING = Still(0, 0)
+TURNS = {"concurrency_id": "stills", "concurrency_limit": 2}  # pictures are decoded in the server
 
 
 class Marking:
@@ -32,7 +34,7 @@ class Marking:
         """Look again after `event`: a listener such as `.change`, or what one has given."""
         inputs = [self.known, *(widgets[name] for name in WATCHED)]
         listener = event.then if hasattr(event, "then") else event
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
+        quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last", **TURNS}
         listener(self.look, inputs, self.outputs, **quiet)
 
     def look(self, known: dict | None, *values) -> list:
@@ -69,7 +71,7 @@ class Marking:
         if flag not in materials:
             return None
         if "video" in materials and not flag.startswith("ref_"):
-            return ("video", given["video"] or "", int(given["first"] or 0))
+            return ("video", given["video"] or "", _index(given["first"]))
         if "image" in materials:
             number = form.first_reference(given["task"]) if flag.startswith("ref_") else 0
             pictures = [item[0] for item in given["image"] or []][number:]
@@ -88,3 +90,9 @@ class Marking:
         except VaceError as error:  # told where the file is shown, and again by the verb
             log.debug("nothing to mark on: %s", error)
             return NOTHING
+
+
+def _index(value: object) -> int:
+    """The number of a frame, as a browser sends it; 0 for what is none."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return int(value) if is_number else 0

@@ -12,7 +12,7 @@ from gradio.context import Context
 from vace.errors import InputError
 from vace.gradios import form
 from vace.gradios.clips import ClipField
-from vace.gradios.fields import shown, widget
+from vace.gradios.fields import Choice, shown, widget
 from vace.gradios.files import IMAGE_TYPES, MASK_TYPES, VIDEO_TYPES
 from vace.gradios.joined import joined_tasks
 from vace.gradios.marking import Marking
@@ -59,15 +59,17 @@ class MaterialsPanel:
         group, _, names = self.groups[0]
         with gr.Column(elem_classes="vace-task"):
             labels = [name for name, _, _ in self.groups]
-            self.widgets["group"] = gr.Radio(labels, value=group, label="Kind", elem_id=f"{self.prefix}-group")
-            self.widgets["task"] = gr.Dropdown(
-                names, value=names[0], label="Task", filterable=False, elem_id=f"{self.prefix}-task"
+            self.widgets["group"] = gr.Radio(
+                form.group_choices(labels), value=group, label="Kind", elem_id=f"{self.prefix}-group"
+            )
+            self.widgets["task"] = Choice(
+                form.task_choices(names), value=names[0], label="Task", elem_id=f"{self.prefix}-task"
             )
             self.widgets["shown"] = gr.State(names[0])  # the task that the other widgets are shown for
             self.help = gr.HTML(self._help(names[0], None), js_on_load=None, elem_id=f"{self.prefix}-help")
             with gr.Row():
                 for name, label in (("lead", "Mode of the video part"), ("mode", "Mode")):
-                    self.widgets[name] = gr.Dropdown(
+                    self.widgets[name] = Choice(
                         [], label=label, visible=False, min_width=240, filterable=False,
                         elem_id=f"{self.prefix}-{name}",
                     )  # fmt: skip
@@ -148,8 +150,8 @@ class MaterialsPanel:
         self._refreshed_count = len(refreshed)
         marking = Marking(self.studio, self.marks, self.canvas)
         self.widgets["group"].input(self._tasks_of, self.widgets["group"], choice[0], **QUIET)
-        for part in choice[:3]:
-            event = part.change(self._refreshed, choice, refreshed, **QUIET)
+        for part, refresh in zip(choice[:3], (self._refreshed, self._rearranged, self._rearranged), strict=True):
+            event = part.change(refresh, choice, refreshed, **QUIET)
             marking.after(event, self.widgets)
         for clip in self.clips:
             event = clip.video.change(clip.loaded, clip.video, clip.facts, **QUIET)
@@ -164,7 +166,7 @@ class MaterialsPanel:
 
     def _tasks_of(self, group: str):
         names = next((names for known, _, names in self.groups if known == group), [])
-        return gr.update(choices=names, value=names[0] if names else None)
+        return gr.update(choices=form.task_choices(names), value=names[0] if names else None)
 
     def _refreshed(self, task: str, lead: str | None, mode: str | None, before: str | None = None) -> list:
         """Updates of everything that shows or not, in the order `_wire` lists it.
@@ -182,7 +184,7 @@ class MaterialsPanel:
         slots = {flag: form.slots(task, full, flag) for flag in ("video", *SOURCES)}
         visible = [slots[flag] > number for flag in ("video", *SOURCES) for number in range(2)]
         picture = form.materials(task, full).get("image")
-        label = f"Pictures: {picture.describe()}" if picture else "Pictures"
+        label = "Picture" if picture and picture.high == 1 else f"Pictures: {picture.describe()}" if picture else ""
         return [
             task,
             self._help(task, full),
@@ -195,11 +197,16 @@ class MaterialsPanel:
             *(gr.update(visible=flag in shown) for flag in self._changing),
         ]  # fmt: skip
 
+    def _rearranged(self, *chosen) -> list:
+        """The same for another mode, which is left as it was chosen, however late this comes."""
+        updates = self._refreshed(*chosen)
+        return [*updates[:2], gr.skip(), gr.skip(), *updates[4:]]
+
     def _help(self, task: str, mode: str | None) -> str:
         row = TASKS[task]
         takes = form.takes(task, mode)
-        needs = f" Takes {takes}." if takes else ""
-        about = escape(f"{row.group}: {GROUPS[row.group]}")
+        needs = f" Takes {takes}." if takes else "" if row.annotator else " Write it below."
+        about = escape(f"{row.group}: {GROUPS[row.group].partition(' (')[0]}")
         return f'<p class="vace-help"><b>{escape(row.help)}</b>{escape(needs)}<br><small>{about}</small></p>'
 
     def flags(self, values: Sequence) -> tuple[str, dict]:
@@ -266,7 +273,7 @@ class MaterialsPanel:
         leads, own, _ = form.modes(task)
         pair = values.get("process_type") or []
         fresh = {
-            "group": row.group, "task": gr.update(choices=names, value=task), "shown": task,
+            "group": row.group, "task": gr.update(choices=form.task_choices(names), value=task), "shown": task,
             "layers": values.get("task", ""), "lead": _choice(leads, lead), "mode": _choice(own, mode),
             "process_type": pair[0] if pair else None, "process_type-2": pair[1] if len(pair) > 1 else None,
         }  # fmt: skip

@@ -19,7 +19,7 @@ class Model:
 
     @property
     def label(self) -> str:
-        note = ", the embedded toy" if self.flags.get("ckpt_dir") == TINY else ""
+        note = ", toy" if self.flags.get("ckpt_dir") == TINY else ""
         return f"{self.name} ({self.base}{note})"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from vace.gradios import files
 from vace.gradios.generate_page import GeneratePage
 from vace.gradios.pipeline_page import PipelinePage
 from vace.gradios.prepare_page import PreparePage
@@ -25,6 +26,7 @@ KINDS = {"pipeline": PipelinePage, "prepare": PreparePage, "generate": GenerateP
 FONTS = ("system-ui", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 TITLE = "vace"
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 HEAD = """<meta name="referrer" content="no-referrer">"""
 
 
@@ -48,7 +50,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
     # Results are served from where they lie instead of being copied first; nothing else but uploads is.
     gr.set_static_paths([studio.results, studio.processed])
     return {
-        "quiet": True, "prevent_thread_lock": True, "max_file_size": f"{studio.upload_mb}mb",
+        "quiet": True, "prevent_thread_lock": True, "max_file_size": studio.upload_mb * files.MB,
         "allowed_paths": [str(studio.results), str(studio.processed)], "ssr_mode": False, "strict_cors": True,
         "enable_monitoring": False, "run_history": False, "footer_links": [], "theme": _theme(),
         "css_paths": sorted(Path(__file__).parent.glob("*.css")), "head": HEAD,
@@ -72,9 +74,9 @@ def _connect(tabs: gr.Tabs, made: dict[str, Any]) -> None:
     """Prepared files go to Generate, settings of a result to where they are used."""
     if {"prepare", "generate"} <= made.keys():
         prepare, generate = made["prepare"], made["generate"]
-        prepare.send_button.click(
-            generate.receive, prepare.answer, generate.source_inputs, show_progress="hidden"
-        ).then(lambda: gr.Tabs(selected="generate"), None, tabs, show_progress="hidden")
+        prepare.send_button.click(generate.receive, prepare.answer, generate.source_inputs, **QUIET).then(
+            lambda: gr.Tabs(selected="generate"), None, tabs, **QUIET
+        )
     elif "prepare" in made:
         made["prepare"].send_button.visible = False
     if "results" in made:
@@ -82,8 +84,8 @@ def _connect(tabs: gr.Tabs, made: dict[str, Any]) -> None:
         for name in ("generate", "pipeline"):
             if name in made:
                 target = made[name]
-                results.load_button.click(target.load, results.parameters, target.load_outputs, show_progress="hidden")
-        results.load_button.click(_opened, results.parameters, tabs, show_progress="hidden")
+                results.load_button.click(target.load, results.parameters, target.load_outputs, **QUIET)
+        results.load_button.click(_opened, results.parameters, tabs, **QUIET)
 
 
 def _opened(parameters: dict | None) -> gr.Tabs:

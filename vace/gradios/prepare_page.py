@@ -31,7 +31,8 @@ class PreparePage:
                 self._build_results()
         self.outputs = [self.answer, self.done, self.words, self.source, self.preview, self.references, self.files,
                         self.send_button]  # fmt: skip
-        self.runs.wire(self.panel.inputs, self._request, self.outputs, self._shown)
+        cleared = [None, gr.update(visible=False), *[gr.skip()] * (len(self.outputs) - 2)]
+        self.runs.wire(self.panel.inputs, self._request, self.outputs, self._shown, cleared)
 
     def _build_results(self) -> None:
         self.answer = gr.State(None)
@@ -45,7 +46,11 @@ class PreparePage:
                 elem_id=f"{self.prefix}-references", buttons=["download", "fullscreen"],
             )  # fmt: skip
             self.files = gr.File(
-                label="Files to download", file_count="multiple", interactive=False, elem_id=f"{self.prefix}-files-made"
+                label="Files to download",
+                file_count="multiple",
+                interactive=False,
+                elem_id=f"{self.prefix}-files-made",
+                elem_classes="vace-files",
             )
             self.send_button = gr.Button("Send to generation", variant="secondary", elem_id=f"{self.prefix}-send")
 
@@ -79,7 +84,11 @@ class PreparePage:
             gr.update(visible=True),
             _words(manifest),
             gr.update(value=source, visible=source is not None, playback_position=_begins(manifest)),
-            gr.update(value=str(preview) if preview else None, visible=preview is not None),
+            gr.update(
+                value=str(preview) if preview else None,
+                visible=preview is not None,
+                label="Prepared, the mask in pink" if "src_mask" in made else "Prepared",
+            ),
             gr.update(value=references, visible=bool(references)),
             files,
             gr.update(interactive=True),

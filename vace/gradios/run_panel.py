@@ -45,18 +45,21 @@ class RunPanel:
         request: Callable[..., tuple[str, dict, str]],
         outputs: Sequence[gr.components.Component],
         show: Callable[[dict], Sequence],
+        cleared: Sequence = (),
     ) -> None:
         """Connect it. request(*values of inputs) -> verb, its flags, the job's title; may raise VaceError.
-        show(answer of the verb) -> a value or update for each of `outputs`."""
+        show(answer of the verb) -> a value or update for each of `outputs`. cleared: likewise, when a run begins, so
+        that nothing of the one before stands beside it."""
         mine = [self.run, self.cancel, *self.status]
         count = len(outputs)
+        cleared = list(cleared) or [gr.skip()] * count
 
         def start(*values):
             try:
                 ticket = self.studio.submit(*request(*values))
             except Exception as error:
-                return [None, *_idle([self._line(error), "", ""])]
-            return [ticket.id, *_now(ticket)]
+                return [None, *_idle([self._line(error), "", ""]), *cleared]
+            return [ticket.id, *_now(ticket), *cleared]
 
         async def follow(job) -> AsyncIterator[list]:
             ticket = self._find(job)
@@ -80,7 +83,7 @@ class RunPanel:
             return _now(ticket) if ticket is not None else _idle([gr.skip()] * 3)
 
         followed = {"fn": follow, "inputs": self.job, "outputs": [*mine, *outputs], **QUIET}
-        self.run.click(start, list(inputs), [self.job, *mine], trigger_mode="once", **QUIET).then(**followed)
+        self.run.click(start, list(inputs), [self.job, *mine, *outputs], trigger_mode="once", **QUIET).then(**followed)
         self.cancel.click(cancel, self.job, mine, **QUIET)
         Context.root_block.load(**followed)
 

@@ -12,8 +12,9 @@ import gradio as gr
 from gradio.components import Component
 
 from vace.bases import BASES, Base, find_base
-from vace.errors import VaceError
+from vace.errors import InputError, VaceError
 from vace.flags import FLAGS, Flag
+from vace.gradios.form import MOST_SEED
 from vace.gradios.offers import Model
 from vace.gradios.run_panel import QUIET
 from vace.gradios.studio import Studio
@@ -41,6 +42,7 @@ HELPS = {
 MODEL_INFO = "What makes the video."
 QUARTERS = (1, 2, 3, 4, 5)  # lengths offered, in quarters of the model's own
 PROMPT_LIMIT = 8000
+NO_NAME = re.compile(r"[^\w. +-]")  # what no model is called by: the note that shows a name takes markup
 _DEFAULT = re.compile(r"\s*\([^()]*\)$")
 
 
@@ -83,6 +85,9 @@ class SettingsPanel:
         base = find_base(model.base)
         kept = {name: value for name, value in given.items() if belongs(name, base) and _is_set(name, value)}
         kept = {name: value.strip() if isinstance(value, str) else value for name, value in kept.items()}
+        for name, value in kept.items():  # the widgets see to it, a hand-made request does not
+            if isinstance(value, str) and len(value) > PROMPT_LIMIT:
+                raise InputError(f"--{name}: {len(value)} characters; give {PROMPT_LIMIT} at most")
         flags = parse_flags(base.name, kept)
         resolve_settings(flags.get("prompt"), flags, {}, base)  # wrong numbers are told now, not when its turn comes
         return {"base": base.name, **model.flags, **flags}
@@ -192,7 +197,7 @@ class SettingsPanel:
     def _found(self, parameters: Mapping) -> tuple[int, str]:
         """The place of the model a recipe was made with; where it is not offered, of one of its base; and a note."""
         wanted = parameters.get("model") if isinstance(parameters.get("model"), Mapping) else {}
-        name, models = str(wanted.get("name", "")), self.studio.models
+        name, models = NO_NAME.sub("", str(wanted.get("name", ""))), self.studio.models
         of_base = [place for place, model in enumerate(models) if model.base == parameters.get("base")]
         named = next((place for place in of_base if models[place].name == name), None)
         if named is not None:
@@ -204,7 +209,7 @@ class SettingsPanel:
         if name == "num_videos":
             return 1
         if name == "seed":
-            return value if isinstance(value, int) else -1
+            return value if type(value) is int and -1 <= value <= MOST_SEED else -1
         if name == "negative_prompt" and value == "":
             return " "
         if value is None or name in ("preset", "use_prompt_extend"):

@@ -28,6 +28,7 @@ ENDS = {
     "failed": "It did not work",
     "cancelled": "Cancelled; nothing half-written was left",
 }
+LONGEST = 600  # characters of a line
 UNITS = ((3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
@@ -61,13 +62,18 @@ def log(ticket: Ticket) -> str:
     """Its log, folded. Folded by a checkbox, since that stays as it is when the page gets the next lines."""
     if not ticket.log:
         return ""
-    lines = escape("\n".join(ticket.log))
+    lines = escape("\n".join(short(line) for line in ticket.log))
     return f'<div class="vace-log"><label><input type="checkbox"> Show the log</label><pre>{lines}</pre></div>'
 
 
 def error(message: str) -> str:
     """One line that says what is wrong and what to do."""
-    return f'<p class="vace-error" role="alert">{escape(" ".join(message.split()))}</p>'
+    return f'<p class="vace-error" role="alert">{escape(short(" ".join(message.split())))}</p>'
+
+
+def short(text: str) -> str:
+    """`text` cut where it is longer than anybody reads: what was typed or uploaded may be told back."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def note(text: str) -> str:

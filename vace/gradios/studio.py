@@ -58,7 +58,17 @@ class Studio:
         own = files.accepted(path, kinds, self.upload_mb, self.roots, flag)
         if own.is_relative_to(self.processed) or own.is_relative_to(self.results):
             return own
+        self.check_room()
         return files.taken_in(own, self.uploads / TAKEN)
+
+    def check_room(self, coming: int = 0) -> None:
+        """Raise InputError where `coming` more bytes of uploads find no room."""
+        files.check_room(self.uploads, self.upload_mb, coming)
+
+    def sweep(self) -> None:
+        """Remove uploads of yesterday, but for those of jobs that are waiting or running."""
+        used = "\n".join(text for ticket in self.workers.active() for text in _texts(ticket.request.flags))
+        files.sweep(self.uploads, KEEP_HOURS, used)
 
     def submit(self, verb: str, flags: Mapping[str, object], title: str) -> Ticket:
         """Hand a job in, with folders of its own. verb: preprocess, generate or pipeline.
@@ -106,3 +116,14 @@ class Studio:
         if key not in self._hashes:
             self._hashes[key] = sha256_file(path)
         return self._hashes[key]
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in the flags of a job, in whatever they are packed."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, (str, os.PathLike)):
+        yield os.fspath(value)

@@ -33,10 +33,10 @@ def served():
         mask.group.visible = boxes.group.visible = True
         painted = gr.Textbox(elem_id="painted")
         actions = {
-            "one": (lambda: [mask.shown(still, True), boxes.shown(still, 1)], [mask.paint, boxes.canvas]),
-            "two": (lambda: boxes.shown(Still(640, 320), 2), boxes.canvas),
-            "next": (lambda: mask.shown(Still(640, 320, still.picture + "="), False), mask.paint),
-            "other": (lambda: mask.shown(Still(320, 160, still.picture), True), mask.paint),
+            "one": (lambda: [*mask.shown(still, True), *boxes.shown(still, False, 1)], [mask.paint, *boxes.outputs]),
+            "two": (lambda: boxes.shown(Still(640, 320), False, 2), boxes.outputs),
+            "next": (lambda: mask.shown(Still(640, 320, still.picture + "="), False)[0], mask.paint),
+            "other": (lambda: mask.shown(Still(320, 160, still.picture), True)[0], mask.paint),
         }
         for name, (action, outputs) in actions.items():
             gr.Button(name, elem_id=name).click(action, None, outputs)

@@ -227,28 +227,37 @@ def test_marks_show_what_belongs_to_them(panel, upload):
     from vace.gradios.marking import WATCHED, Marking
 
     with gr.Blocks():
-        marking = Marking(panel.studio, panel.marks, "832x480")
+        marking = Marking(panel.studio, panel.marks, "832x480", gr.State({}))
 
     def look(known=None, **given) -> tuple[dict, dict]:
         known, *updates = marking.look(known, *(given.get(name) for name in WATCHED))
-        return known, dict(zip(panel.marks, updates, strict=True))
+        names = [name for flag, mark in panel.marks.items() for name in (flag, f"{flag}-text")[: len(mark.outputs)]]
+        return known, dict(zip(names, updates, strict=True))
 
     pictures = [(upload("image.png"), None), (upload("image2.png"), None)]
     known, shown = look(task="swap_anything", lead="mask", mode="bbox", video=upload("clip.mp4"), image=pictures)
     assert shown["bbox"] == shown["ref_mask"] == gr.skip()  # not asked for
-    assert (shown["mask"]["width"], shown["mask"]["value"]) == (96, "")
+    assert shown["mask"]["width"] == 96 and "value" not in shown["mask"]  # nothing was marked before
     assert (shown["ref_bbox"]["height"], shown["ref_bbox"]["most"]) == (64, 1)
     again = {"task": "swap_anything", "lead": "mask", "mode": "bbox", "image": pictures}
     known, shown = look(known, **again, video=upload("clip.mp4"))
     assert all(update == gr.skip() for update in shown.values())
     _, shown = look(known, **again, video=upload("clip.mp4"), first=4)
     assert "value" not in shown["mask"]  # another frame of the clip: what is painted stays
+    _, shown = look(known, **again, video=upload("clip2.mp4"))
+    assert shown["mask"]["value"] == ""  # another clip: it goes
+    other, shown = look(known, task="layout_bbox", size="640x352")
+    assert shown["bbox"]["width"] == 640
+    _, shown = look(other, task="move_anything", image=pictures)
+    assert shown["bbox"]["value"] == "" == shown["bbox-text"]["value"]  # boxes of the canvas mean nothing here
+    _, shown = look({}, task="move_anything", image=pictures)
+    assert "value" not in shown["bbox"] and shown["bbox-text"] == gr.skip()  # boxes that were just loaded stay
     first = look(task="image_inpainting", mode="mask", image=pictures)[1]["mask"]["picture"]
     second = look(task="expand_anything", mode="mask", image=pictures)[1]["ref_mask"]["picture"]
     assert first and second and first != second  # the first picture becomes the video there
     assert look(task="move_anything", image=pictures)[1]["bbox"]["most"] == 2
     canvas = look(task="layout_bbox", size="640x352")[1]["bbox"]
     assert (canvas["width"], canvas["height"], canvas["picture"], canvas["most"]) == (640, 352, "", 2)
-    assert panel.marks["bbox"].shown(Still(1, 1), 2)["names"] == ["start", "end"]
+    assert panel.marks["bbox"].shown(Still(1, 1), False, 2)[0]["names"] == ["start", "end"]
     assert look(task="gray", video="/etc/passwd")[1]["mask"] == gr.skip()
     assert look(task="inpainting", mode="mask", video="/etc/passwd")[1]["mask"]["width"] == 0

@@ -64,7 +64,7 @@ class ClipField:
         if not all(isinstance(end, (int, float)) and abs(end) < 1e9 for end in (first, last)):
             return ""  # from no slider of ours
         if first > last:
-            return '<span class="vace-error">The first frame comes after the last</span>'
+            return '<p class="vace-error">The first frame comes after the last</p>'
         return escape(facts.describe(int(first), int(last)))
 
     @staticmethod
@@ -78,4 +78,4 @@ class ClipField:
 def _refused(path: str, error: VaceError) -> str:
     """One line on a file that cannot be used; the server's folders are nobody's business."""
     line = str(error).replace(str(Path(path).resolve()), Path(path).name).replace(path, Path(path).name)
-    return f'<span class="vace-error" role="alert">--video {escape(line)}</span>'
+    return f'<p class="vace-error" role="alert">--video {escape(line)}</p>'

@@ -23,12 +23,15 @@ TURNS = {"concurrency_id": "stills", "concurrency_limit": 2}  # pictures are dec
 
 
 class Marking:
-    """Shows the fields of `marks`, by flag, what they are marked on. canvas: the size of boxes without a picture."""
+    """Shows the fields of `marks`, by flag, what they are marked on.
 
-    def __init__(self, studio: Studio, marks: Mapping[str, MaskField | BoxField], canvas: str) -> None:
-        self.studio, self.marks, self.canvas = studio, marks, canvas
-        self.known = gr.State({})  # flag -> what it shows now
-        self.outputs = [self.known, *(m.paint if isinstance(m, MaskField) else m.canvas for m in marks.values())]
+    canvas: the size of boxes without a picture. known: flag -> what it shows now; emptied by whoever puts in marks of
+    another picture than the one that shows.
+    """
+
+    def __init__(self, studio: Studio, marks: Mapping[str, MaskField | BoxField], canvas: str, known: gr.State) -> None:
+        self.studio, self.marks, self.canvas, self.known = studio, marks, canvas, known
+        self.outputs = [self.known, *(part for mark in marks.values() for part in mark.outputs)]
 
     def after(self, event: Callable, widgets: Mapping[str, gr.components.Component]) -> None:
         """Look again after `event`: a listener such as `.change`, or what one has given."""
@@ -45,14 +48,15 @@ class Marking:
             source = self._source(flag, given)
             most = self._most(flag, given)
             if source is None or known.get(flag) == (source, most):
-                updates.append(gr.skip())
+                updates += [gr.skip()] * len(mark.outputs)
                 continue
-            is_new = known.get(flag, (("", ""), 0))[0][:2] != source[:2]
+            before = known.get(flag, (("", ""), 0))[0]
+            is_new = bool(before[1]) and before[:2] != source[:2]  # marks belong to what they were made on
             known[flag] = (source, most)
             if source not in stills:
                 stills[source] = self._still(source)
             still = stills[source]
-            updates.append(mark.shown(still, is_new if isinstance(mark, MaskField) else most))
+            updates += mark.shown(still, is_new, *([] if isinstance(mark, MaskField) else [most]))
         return [known, *updates]
 
     def _materials(self, given: Mapping) -> Mapping:

@@ -49,10 +49,15 @@ class MaskField:
             )  # fmt: skip
         self.inputs: list[gr.components.Component] = [self.paint, self.file]
 
-    def shown(self, still: Still, is_new: bool) -> dict:
+    @property
+    def outputs(self) -> list:
+        """What `shown` gives updates for."""
+        return [self.paint]
+
+    def shown(self, still: Still, is_new: bool) -> list:
         """The update of `paint` for another picture, or another frame of the same clip: then what is painted stays."""
         cleared = {"value": ""} if is_new else {}
-        return gr.update(picture=still.picture, width=still.width, height=still.height, **cleared)
+        return [gr.update(picture=still.picture, width=still.width, height=still.height, **cleared)]
 
 
 class BoxField:
@@ -79,7 +84,15 @@ class BoxField:
         self.canvas.drawn(None, self.canvas, self.text, js="(boxes) => boxes", **quiet)
         self.text.change(None, self.text, self.canvas, js="(text) => text", **quiet)
 
-    def shown(self, still: Still, most: int) -> dict:
-        """The update of `canvas` for another picture, on which up to `most` boxes are drawn."""
+    @property
+    def outputs(self) -> list:
+        """What `shown` gives updates for."""
+        return [self.canvas, self.text]
+
+    def shown(self, still: Still, is_new: bool, most: int) -> list:
+        """Updates for another picture, on which up to `most` boxes are drawn, or another frame of the same clip."""
         names: Sequence[str] = MOVE if most == 2 else ()
-        return gr.update(picture=still.picture, width=still.width, height=still.height, most=most, names=list(names))
+        cleared = {"value": ""} if is_new else {}
+        picture = {"picture": still.picture, "width": still.width, "height": still.height}
+        canvas = gr.update(**picture, most=most, names=list(names), **cleared)
+        return [canvas, gr.update(**cleared) if cleared else gr.skip()]

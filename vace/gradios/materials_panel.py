@@ -15,7 +15,7 @@ from vace.gradios.clips import ClipField
 from vace.gradios.fields import Choice, shown, widget
 from vace.gradios.files import IMAGE_TYPES, MASK_TYPES, VIDEO_TYPES
 from vace.gradios.joined import joined_tasks
-from vace.gradios.marking import Marking
+from vace.gradios.marking import TURNS, Marking
 from vace.gradios.marks import BoxField, MaskField
 from vace.gradios.recall import recalled
 from vace.gradios.stills import painted
@@ -111,6 +111,7 @@ class MaterialsPanel:
 
     def _build_marks(self) -> None:
         self.marks: dict[str, MaskField | BoxField] = {}
+        self.widgets["marked"] = gr.State({})
         for start in ("", "ref_"):
             kind = "reference picture" if start else "video or picture"
             for mark in (MaskField(self.prefix, f"{start}mask", kind), BoxField(self.prefix, f"{start}bbox", kind)):
@@ -148,13 +149,13 @@ class MaterialsPanel:
                  self.more]  # fmt: skip
         refreshed = [*fixed, *(part for _, part in changing)]
         self._refreshed_count = len(refreshed)
-        marking = Marking(self.studio, self.marks, self.canvas)
+        marking = Marking(self.studio, self.marks, self.canvas, self.widgets["marked"])
         self.widgets["group"].input(self._tasks_of, self.widgets["group"], choice[0], **QUIET)
         for part, refresh in zip(choice[:3], (self._refreshed, self._rearranged, self._rearranged), strict=True):
             event = part.change(refresh, choice, refreshed, **QUIET)
             marking.after(event, self.widgets)
         for clip in self.clips:
-            event = clip.video.change(clip.loaded, clip.video, clip.facts, **QUIET)
+            event = clip.video.change(clip.loaded, clip.video, clip.facts, **QUIET, **TURNS)
             marking.after(event, self.widgets)
             for slider in (clip.first, clip.last):
                 slider.change(clip.moved, [clip.first, clip.last, clip.known], clip.note, **QUIET)
@@ -274,6 +275,7 @@ class MaterialsPanel:
         pair = values.get("process_type") or []
         fresh = {
             "group": row.group, "task": gr.update(choices=form.task_choices(names), value=task), "shown": task,
+            "marked": {},
             "layers": values.get("task", ""), "lead": _choice(leads, lead), "mode": _choice(own, mode),
             "process_type": pair[0] if pair else None, "process_type-2": pair[1] if len(pair) > 1 else None,
         }  # fmt: skip

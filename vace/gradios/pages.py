@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +82,24 @@ def _connect(tabs: gr.Tabs, made: dict[str, Any]) -> None:
     elif "prepare" in made:
         made["prepare"].send_button.visible = False
     if "results" in made:
-        results = made["results"]
-        for name in ("generate", "pipeline"):
-            if name in made:
-                target = made[name]
-                results.load_button.click(target.load, results.parameters, target.load_outputs, **QUIET)
-        results.load_button.click(_opened, results.parameters, tabs, **QUIET)
+        results, pages = made["results"], [name for name in ("pipeline", "generate") if name in made]
+        # The page first: what is loaded may take a moment to show.
+        opened = results.load_button.click(_opened, results.parameters, tabs, **QUIET)
+        for name in pages:
+            target = made[name]
+            opened.then(partial(_loaded, name, target.load), results.parameters, target.load_outputs, **QUIET)
+        results.tab.select(lambda: results.listed_anew(), None, results.listing, **QUIET)
+
+
+def _page_of(parameters: dict | None) -> str:
+    """The page that a result was made on."""
+    return "pipeline" if (parameters or {}).get("task") else "generate"
 
 
 def _opened(parameters: dict | None) -> gr.Tabs:
-    """The page that a result was made on."""
-    return gr.Tabs(selected="pipeline" if (parameters or {}).get("task") else "generate")
+    return gr.Tabs(selected=_page_of(parameters))
+
+
+def _loaded(name: str, load: Callable[[dict | None], list], parameters: dict | None) -> list:
+    """Settings for the page they belong to; the other keeps its own."""
+    return load(parameters if _page_of(parameters) == name else None)

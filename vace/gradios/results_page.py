@@ -56,11 +56,15 @@ class ResultsPage:
         self._connect()
 
     def _connect(self) -> None:
-        listing = [self.gallery, self.listed, self.more, self.note]
-        gr.on([self.refresh.click, gr.context.Context.root_block.load], lambda: self._list([]), None, listing, **QUIET)
+        self.listing = listing = [self.gallery, self.listed, self.more, self.note]
+        gr.on([self.refresh.click, gr.context.Context.root_block.load], self.listed_anew, None, listing, **QUIET)
         self.more.click(self._list, self.listed, listing, **QUIET)
         shown = [self.chosen, self.video, self.words, self.download, self.details, self.parameters, self.note]
         self.gallery.select(self._choose, self.listed, shown, **QUIET)
+
+    def listed_anew(self) -> list:
+        """Updates of `listing`: the newest results."""
+        return self._list([])
 
     def _list(self, listed: list[str]) -> list:
         """The results shown so far and as many again; from the newest on."""

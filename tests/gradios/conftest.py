@@ -51,7 +51,10 @@ def _serve(out: Path, *arguments: str, command: tuple[str, ...] = ("-m", "vace.c
     port = free_port()
     words = [sys.executable, *command, *arguments, "--port", str(port), "--out", str(out)]
     log = open(out / "server.log", "w+")
-    process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        words, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
         _answers(url, process, out / "server.log")

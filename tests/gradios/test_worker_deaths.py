@@ -94,7 +94,8 @@ def test_the_end_of_the_server_is_the_end_of_its_children(tmp_path, how):
     script = tmp_path / "server.py"
     script.write_text(SERVER.replace("{flags!r}", repr(dict(a_job(tmp_path / "out", 100000).flags))))
     server = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
     try:

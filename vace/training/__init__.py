@@ -1,0 +1,1 @@
+"""What the embedded model `vace-tiny` is trained and judged on."""

@@ -26,8 +26,8 @@ class Base:
     fps: frames a second of its results. stride: frames and pixels of one token, each way; clips have stride*n + 1
     frames. sizes: names of sizes, width first. negative: its own negative prompt. defaults: of its original command
     line, the shared flags; options: likewise, flags that no other base has. presets: name -> settings, of both kinds.
-    models: the name a user says -> the hub
-    repositories that hold it, the original layout first. tiny: the embedded toy's folder. licence: of the weights.
+    models: the name a user says -> the hub repositories that hold it, the original layout first. tiny: the embedded
+    toy's folder. licence: of the weights.
     guides_below_one: whether guidance below 1 counts; if not, 1 and less are off. references: the module whose
     `crop_reference` a reference picture goes through before it is put on its canvas, if any.
     """

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vace.errors import CheckpointError, InputError, OutputError, VaceError
+from vace.errors import CheckpointError, InputError, OutputError, explained
 from vace.jobs import BatchJob, in_order, read_jobs, share
 from vace.media.manifest import read_json
 from vace.results import Results
@@ -126,9 +126,9 @@ class _Batch:
             except KeyboardInterrupt:
                 raise
             except Exception as error:
-                message = " ".join(str(error).split())
-                if not isinstance(error, VaceError):
-                    message = f"a fault of ours, not of your input: {type(error).__name__}: {message}"
+                line, is_ours = explained("job", error)
+                message = line.removeprefix("job: ")
+                if is_ours:
                     log.debug("%s", label, exc_info=error)
                 if isinstance(error, OWN_FAULT) or attempt == self.retry:
                     break

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vace import __version__
-from vace.errors import VaceError, is_out_of_memory
+from vace.errors import explained
 from vace.flags import flags_for
 from vace.parsing import USER_FAULT, Parser, add_flag, normalised
 
@@ -125,20 +125,6 @@ def _fail(prog: str, error: BaseException, verbose: bool) -> int:
     hint = "; run it again with --verbose for the traceback" if is_ours and not verbose else ""
     print(line + hint, file=sys.stderr)
     return OUR_FAULT if is_ours else USER_FAULT
-
-
-def explained(prog: str, error: BaseException) -> tuple[str, bool]:
-    """The one line that says what went wrong in the command `prog`, and whether that is a fault of ours."""
-    text = " ".join(str(error).split())
-    if isinstance(error, VaceError):
-        return f"{prog}: {text}", False
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("vace"):
-        remedy = "run `bash scripts/setup.sh`, then use .venv/bin/python or `source .venv/bin/activate`"
-        return f"{prog}: the package {error.name} is missing in {sys.executable}; {remedy}", False
-    if is_out_of_memory(error):
-        remedy = "try a smaller --size, fewer frames (--frame_num), --offload_model or --t5_cpu"
-        return f"{prog}: out of memory ({text.partition('. ')[0]}); {remedy}", False
-    return f"{prog}: a fault of ours, not of your input: {f'{type(error).__name__}: {text}'.strip()}", True
 
 
 def _as_line(outcome: object) -> str:

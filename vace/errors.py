@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -53,3 +54,17 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def explained(prog: str, error: BaseException) -> tuple[str, bool]:
+    """The one line that says what went wrong in the command `prog`, and whether that is a fault of ours."""
+    text = " ".join(str(error).split())
+    if isinstance(error, VaceError):
+        return f"{prog}: {text}", False
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("vace"):
+        remedy = "run `bash scripts/setup.sh`, then use .venv/bin/python or `source .venv/bin/activate`"
+        return f"{prog}: the package {error.name} is missing in {sys.executable}; {remedy}", False
+    if is_out_of_memory(error):
+        remedy = "try a smaller --size, fewer frames (--frame_num), --offload_model or --t5_cpu"
+        return f"{prog}: out of memory ({text.partition('. ')[0]}); {remedy}", False
+    return f"{prog}: a fault of ours, not of your input: {f'{type(error).__name__}: {text}'.strip()}", True

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-gr = pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 from vace.errors import InputError  # noqa: E402
 from vace.gradios import run_panel  # noqa: E402

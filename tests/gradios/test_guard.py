@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("gradio")
+pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 import gradio as gr  # noqa: E402
 from starlette.datastructures import Headers  # noqa: E402

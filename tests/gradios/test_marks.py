@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-gr = pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 from vace.gradios.marks import HERE, BoxField, MaskField  # noqa: E402
 from vace.gradios.stills import Still  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-gr = pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 from vace.gradios.prepare_page import PreparePage  # noqa: E402
 from vace.gradios.studio import Studio  # noqa: E402

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-gr = pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 from vace.gradios import files  # noqa: E402
 from vace.gradios.results_page import ResultsPage  # noqa: E402

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-gr = pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
 from vace.bases import BASES  # noqa: E402
 from vace.errors import InputError  # noqa: E402

@@ -94,7 +94,7 @@ def test_an_end_of_memory_is_seen_also_behind_another_error(error, is_so):
 
 
 def test_an_end_of_memory_says_what_to_do():
-    from vace.cli import explained
+    from vace.errors import explained
 
     line, is_ours = explained(
         "vace wan", OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has ...")

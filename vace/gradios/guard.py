@@ -24,9 +24,8 @@ log = logging.getLogger("vace")
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SAFE = ("GET", "HEAD")
-AWAY = re.compile(
-    r"/(?:file=\s*[a-z][a-z0-9+.-]+:/|proxy=)", re.IGNORECASE
-)  # other servers, fetched for a visitor; C:/ is none
+# Other servers, fetched for a visitor; C:/ is none.
+AWAY = re.compile(r"/(?:file=\s*[a-z][a-z0-9+.-]+:/|proxy=)", re.IGNORECASE)
 BY_ADDRESS = "files by address are not taken; upload them"
 # Nothing is fetched from elsewhere, whatever a page shows. Gradio needs its inline scripts and styles.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'"

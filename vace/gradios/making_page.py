@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import gradio as gr
 from gradio.components import Component
 
-from vace.cli import explained
-from vace.errors import VaceError
+from vace.errors import VaceError, explained
 from vace.gradios import status
 from vace.gradios.run_panel import RunPanel
 from vace.gradios.settings_panel import QUIET, SettingsPanel
@@ -45,7 +45,7 @@ class ResultView:
         return [hidden, hidden, "", hidden]
 
 
-class MakingPage:
+class MakingPage(ABC):
     """A page that makes a video. prefix: of the elements' names; label: of its button; loaded: what it says once
     settings are loaded. load_outputs: what `load` gives updates for.
     """
@@ -77,17 +77,17 @@ class MakingPage:
         )  # fmt: skip
         self.dropped.upload(self._load_from, self.dropped, [*self.load_outputs, self.dropped], **QUIET)
 
+    @abstractmethod
     def _build_given(self) -> list[Component]:
         """The widgets for what the video is made of, in order."""
-        raise NotImplementedError
 
     def _given_updates(self, parameters: Mapping) -> list:
         """An update for each of them, from settings that are loaded; may raise VaceError."""
         return [gr.skip()] * len(self.given)
 
+    @abstractmethod
     def _request(self, *values) -> tuple[str, dict, str]:
         """The job: verb, its keywords, its title. values: of `given`, then of the settings."""
-        raise NotImplementedError
 
     def load(self, parameters: Mapping | None) -> list:
         """Updates of `load_outputs`, from what `vace.recipes` reads in a recipe; None leaves all as it is."""

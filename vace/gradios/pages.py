@@ -88,7 +88,7 @@ def _connect(tabs: gr.Tabs, made: dict[str, Any]) -> None:
         for name in pages:
             target = made[name]
             opened.then(partial(_loaded, name, target.load), results.parameters, target.load_outputs, **QUIET)
-        results.tab.select(lambda: results.listed_anew(), None, results.listing, **QUIET)
+        results.tab.select(results.listed_anew, None, results.listing, **QUIET)
 
 
 def _page_of(parameters: dict | None) -> str:

@@ -25,8 +25,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from vace.cli import explained
-from vace.errors import is_out_of_memory
+from vace.errors import explained, is_out_of_memory
 from vace.verbs import call
 from vace.warm import Warm
 from vace.watching import Watch

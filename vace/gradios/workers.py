@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from vace.cli import explained
-from vace.errors import InputError
+from vace.errors import InputError, explained
 from vace.gradios.tickets import CANCELLING, RUNNING, WAITING, Request, Ticket
 from vace.gradios.worker import CANCELLED, DONE, FAILED, serve
 from vace.verbs import clear_leftovers

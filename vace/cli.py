@@ -68,7 +68,8 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
                             " each GPU; without an address on this machine")  # fmt: skip
         parser.add_argument("--dry_run", action="store_true", help="check and list the jobs, run none")
     if command == "demo":
-        parser.add_argument("page", nargs="?", default="all", choices=("all", "preprocess", "wan", "ltx"))
+        parser.add_argument("page", nargs="?", default="all", choices=("all", "preprocess", "wan", "ltx"),
+                            help="everything, or only the part for this (all)")  # fmt: skip
         parser.add_argument("--host", "--server_name", help="address to listen on (127.0.0.1: this machine alone)")
         parser.add_argument("--port", "--server_port", type=int, help="port to listen on (7860)")
         parser.add_argument("--share", action="store_true", help="also by a public link, through Gradio's servers")

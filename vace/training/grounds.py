@@ -64,31 +64,30 @@ def _cells(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _grass(x, y, noise) -> np.ndarray:
-    blades, patches = noise(0.022, 0.075, 2), noise(0.3, octaves=2)
-    return _mix((58, 84, 40), (136, 156, 84), 0.65 * blades + 0.35 * patches) * (0.86 + 0.28 * noise(0.03))[..., None]
+    blades, patches = noise(0.09, 0.16), noise(0.3)
+    return _mix((58, 84, 40), (136, 156, 84), 0.5 * blades + 0.5 * patches)
 
 
 def _sand(x, y, noise) -> np.ndarray:
-    ripples = 0.5 + 0.5 * np.sin(2 * np.pi * (y * 7 + x * 1.5 + 1.6 * noise(0.35, octaves=2)))
-    return _mix((186, 164, 120), (228, 208, 164), 0.6 * ripples + 0.4 * noise(0.025))
+    ripples = 0.5 + 0.5 * np.sin(2 * np.pi * (y * 5 + x * 1.2 + 1.6 * noise(0.4)))
+    return _mix((186, 164, 120), (228, 208, 164), 0.6 * ripples + 0.4 * noise(0.2))
 
 
 def _water(x, y, noise) -> np.ndarray:
-    ridges = 1 - np.abs(2 * noise(0.2, 0.11, 2) - 1)
+    ridges = 1 - np.abs(2 * noise(0.3, 0.18) - 1)
     depths = _mix((44, 84, 112), (72, 120, 142), noise(0.5))
-    return depths + 70 * (ridges.clip(0.8, 1) - 0.8)[..., None] / 0.2 + 14 * (noise(0.06, 0.03) - 0.5)[..., None]
+    return depths + 56 * (ridges.clip(0.6, 1) - 0.6)[..., None] / 0.4
 
 
 def _bricks(x, y, noise) -> np.ndarray:
-    high, wide, joint = 0.125, 0.27, 0.012
+    high, wide, joint = 0.2, 0.4, 0.016
     row = np.floor(y / high)
     along = x / wide + 0.5 * (row % 2)
     column = np.floor(along)
     edge = np.minimum(*np.broadcast_arrays(_to_edge(y / high) * high, _to_edge(along) * wide))
-    brick = _mix((124, 78, 64), (166, 112, 92), _cells(column, row)) * (0.85 + 0.3 * noise(0.03, octaves=2))[..., None]
-    light = 1 + 0.12 * (((y / high) % 1) < 0.3) - 0.1 * (((y / high) % 1) > 0.75)
-    share = ((edge - joint) / 0.012).clip(0, 1)[..., None]
-    return brick * light[..., None] * share + np.float32((176, 168, 156)) * (1 - share)
+    brick = _mix((124, 78, 64), (166, 112, 92), _cells(column, row)) * (0.9 + 0.2 * noise(0.15))[..., None]
+    share = ((edge - joint) / 0.02).clip(0, 1)[..., None]
+    return brick * share + np.float32((176, 168, 156)) * (1 - share)
 
 
 def _to_edge(values: np.ndarray) -> np.ndarray:
@@ -96,33 +95,32 @@ def _to_edge(values: np.ndarray) -> np.ndarray:
 
 
 def _wood(x, y, noise) -> np.ndarray:
-    wide = 0.24
+    wide = 0.3
     plank = np.floor(y / wide)
-    grain = 0.5 + 0.5 * np.sin(2 * np.pi * (y * 22 + 3.2 * noise(0.6, 0.12, 2) + 5 * _cells(plank, plank)))
-    tone = _mix((104, 76, 54), (152, 116, 84), 0.5 * grain + 0.5 * noise(0.3, 0.015))
+    grain = 0.5 + 0.5 * np.sin(2 * np.pi * (y * 9 + 2.4 * noise(0.7, 0.25) + 5 * _cells(plank, plank)))
+    tone = _mix((104, 76, 54), (152, 116, 84), 0.5 * grain + 0.5 * noise(0.5, 0.14))
     tone = tone * (0.84 + 0.32 * _cells(plank, plank + 1))[..., None]
-    return tone * (0.45 + 0.55 * (_to_edge(y / wide) * wide / 0.014).clip(0, 1))[..., None]
+    return tone * (0.6 + 0.4 * (_to_edge(y / wide) * wide / 0.03).clip(0, 1))[..., None]
 
 
 def _snow(x, y, noise) -> np.ndarray:
-    hills = noise(0.32, 0.2, 2)
-    sparks = (noise(0.014) > 0.93) * 14
-    return _mix((188, 200, 222), (244, 246, 250), hills.clip(0.2, 0.8) / 0.6 - 1 / 3) + sparks[..., None]
+    hills = noise(0.32, 0.2)
+    return _mix((188, 200, 222), (244, 246, 250), hills.clip(0.2, 0.8) / 0.6 - 1 / 3)
 
 
 def _night(x, y, noise) -> np.ndarray:
-    sky = _mix((14, 16, 36), (50, 44, 84), (noise(0.5, octaves=3) * 1.4 - 0.3).clip(0, 1))
-    wide = 0.085
+    sky = _mix((14, 16, 36), (50, 44, 84), (noise(0.5) * 1.4 - 0.3).clip(0, 1))
+    wide = 0.2
     column, row = np.broadcast_arrays(np.floor(x / wide), np.floor(y / wide))
     at_x = (column + 0.15 + 0.7 * _cells(column, row + 7)) * wide
     at_y = (row + 0.15 + 0.7 * _cells(column + 3, row)) * wide
-    far = np.hypot(x - at_x, y - at_y) / (0.006 + 0.008 * _cells(column, row + 2))
+    far = np.hypot(x - at_x, y - at_y) / (0.02 + 0.015 * _cells(column, row + 2))
     stars = np.exp(-(far**2)) * (_cells(column + 5, row + 1) > 0.45)
-    return sky + (235 * stars)[..., None]
+    return sky + (190 * stars)[..., None]
 
 
 def _stones(x, y, noise) -> np.ndarray:
-    wide = 0.17
+    wide = 0.3
     column, row = np.floor(x / wide), np.floor(y / wide)
     nearest = second = tone = None
     for down in (-1, 0, 1):
@@ -137,8 +135,8 @@ def _stones(x, y, noise) -> np.ndarray:
             second = np.where(is_nearer, nearest, np.minimum(second, far))
             tone, nearest = np.where(is_nearer, _cells(i + 1, j + 3), tone), np.where(is_nearer, far, nearest)
     round_ = ((second - nearest) / 0.35).clip(0, 1)
-    stone = _mix((104, 104, 108), (172, 168, 162), tone) * (0.86 + 0.28 * noise(0.04, octaves=2))[..., None]
-    return stone * (0.4 + 0.6 * np.sqrt(round_))[..., None]
+    stone = _mix((104, 104, 108), (172, 168, 162), tone) * (0.92 + 0.16 * noise(0.2))[..., None]
+    return stone * (0.55 + 0.45 * np.sqrt(round_))[..., None]
 
 
 _PAINTERS = {

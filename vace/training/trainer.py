@@ -69,10 +69,15 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a stage is run. Minutes and counts of steps are between two of their kind; averaging: of the weights."""
+    """How a stage is run. Minutes and counts of steps are between two of their kind; averaging: of the weights.
+
+    optimiser: "muon" (see vace/training/muon.py; plain: parts of names it leaves to AdamW) or "adamw".
+    """
 
     seed: int = 0
     averaging: float = 0.999
+    optimiser: str = "muon"
+    plain: tuple[str, ...] = ("conv_in", "conv_out")
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     longest_gradient: float = 1.0
@@ -156,16 +161,13 @@ class _Run:
     def __init__(
         self, stage: Stage, folder: Path, plan: Plan, accelerator: Accelerator, weights: dict | None, from_step: int
     ):
-        import torch
-
         self.stage, self.folder, self.plan, self.accelerator = stage, folder, plan, accelerator
         self.progress = Progress(step=from_step)
         model = stage.model(plan.seed)
         if weights is not None:
             _load_weights(model, weights, "the given weights")
         self.average = copy.deepcopy(model).requires_grad_(False).eval().to(accelerator.device)
-        trained = [weight for weight in model.parameters() if weight.requires_grad]
-        optimiser = torch.optim.AdamW(trained, lr=0.0, betas=plan.betas, weight_decay=plan.weight_decay)
+        optimiser = _optimiser(model, plan)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.model.train()
         self.is_main = accelerator.is_main_process
@@ -265,6 +267,18 @@ class _Run:
         line = {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 2), **figures}
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    import torch
+
+    from vace.training.muon import Muon, groups_of
+
+    if plan.optimiser == "muon":
+        groups = groups_of(model, plan.plain)
+        return Muon(groups, lr=0.0, betas=plan.betas, weight_decay=plan.weight_decay)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return torch.optim.AdamW(trained, lr=0.0, betas=plan.betas, weight_decay=plan.weight_decay)
 
 
 def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:

@@ -30,7 +30,7 @@ KL_WEIGHT = 5e-5  # of the mean over latent values, against means over pixels in
 FIRST_LOGVAR = -6.0  # of the posterior: noise that an untrained VAE learns through
 SIDE = 64  # of most clips, and of evaluation
 SIZES = ((64, 64), (64, 64), (64, 64), (48, 48), (96, 64), (64, 96), (96, 96))  # drawn from for each step
-WARM_UP = 400  # steps until the rate is whole
+WARM_UP = 100  # steps until the rate is whole
 JUDGED, SHOWN, MEASURED = 16, 6, 32  # clips: of evaluation, of a sheet, that the latents' statistics come from
 LEAST_STD = 0.02  # of a latent channel: one that is never used would else be blown up
 
@@ -45,7 +45,7 @@ class Span:
     rate: float
 
 
-SCHEDULE = (Span(3000, 1, 8, 1.2e-3), Span(3800, 9, 2, 1e-3), Span(5200, 17, 1, 1e-3))
+SCHEDULE = (Span(2000, 1, 8, 1.2e-3), Span(3200, 9, 2, 1.2e-3), Span(5600, 17, 1, 1.2e-3))
 
 
 class VaeStage:

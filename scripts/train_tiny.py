@@ -1,58 +1,117 @@
 """Train the embedded model assets/models/vace-tiny, stage by stage, on the CPU or whatever accelerate finds.
 
-    python scripts/train_tiny.py vae --out runs/vae             from random weights
-    python scripts/train_tiny.py vae --out runs/vae --resume    from the newest state in that folder
-    python scripts/train_tiny.py vae --out runs/more --weights assets/models/vace-tiny/vae --from_step 8000
+    python scripts/train_tiny.py vae     --out runs/vae
+    python scripts/train_tiny.py rows    --out runs/rows --vae runs/vae/best --count 20000 --workers 2
+    python scripts/train_tiny.py rows    --out runs/held --vae runs/vae/best --count 512 --split held_out
+    python scripts/train_tiny.py base    --out runs/base --vae runs/vae/best --rows runs/rows --held_out runs/held
+    python scripts/train_tiny.py context --out runs/context  ... --weights runs/base/best
+    python scripts/train_tiny.py joint   --out runs/joint    ... --weights runs/context/best
 
-Ctrl-C saves and ends. The folder's best/ holds what goes into the checkpoint.
+--resume goes on from the newest state in --out, --weights starts from a written folder alone. Ctrl-C saves and ends. A
+run's best/ holds what goes into the checkpoint; of base, context and joint it is a whole one.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from vace.errors import VaceError
-from vace.training.trainer import Plan, train
-from vace.training.vae_stage import VaeStage, weights_of
+from vace.errors import InputError, VaceError
+from vace.training import flow_stage, vae_stage
+from vace.training.trainer import Plan, Stage, train
 
-STAGES = {"vae": (VaeStage, weights_of)}
+FLOW_STAGES = tuple(flow_stage.KINDS)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest state in --out")
-    parser.add_argument("--weights", type=Path, help="a written folder to start from, without an optimiser's state")
-    parser.add_argument("--from_step", type=int, default=0, help="where on the schedule --weights begin (default: 0)")
-    parser.add_argument("--until", type=int, help="stop after this step of the schedule")
-    parser.add_argument("--length", type=float, default=1.0, help="stretches the schedule by this (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, clips and noise (default: 0)")
-    parser.add_argument("--state_minutes", type=float, default=Plan.state_minutes, help="between two states")
-    parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's choice)")
-    args = parser.parse_args()
+    args = parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if args.threads:
+    if getattr(args, "threads", 0):
         import torch
 
         torch.set_num_threads(args.threads)
-    make, read = STAGES[args.stage]
-    stage, plan = make(seed=args.seed, length=args.length), Plan(seed=args.seed, state_minutes=args.state_minutes)
-    weights = read(args.weights) if args.weights else None
     try:
-        progress = train(
-            stage, args.out, plan, resume=args.resume, weights=weights, from_step=args.from_step, until=args.until
-        )
+        return make_rows(args) if args.stage == "rows" else run_stage(args)
     except VaceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    stages = whole.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    shared = _shared()
+    stages.add_parser("vae", parents=[shared], help="the VAE, on toy worlds")
+    rows = stages.add_parser("rows", help="encode rows for the stages after it; may be run again to go on, or for more")
+    rows.add_argument("--out", type=Path, required=True, help="folder of the rows")
+    rows.add_argument("--vae", type=Path, required=True, help="folder of the VAE, or with a vae/ in it")
+    rows.add_argument("--count", type=int, required=True, help="how many rows the folder shall hold")
+    rows.add_argument("--split", choices=("train", "held_out"), default="train", help="of the worlds (default: train)")
+    rows.add_argument("--seed", type=int, default=0, help="of the rows (default: 0)")
+    rows.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    for name in FLOW_STAGES:
+        stage = stages.add_parser(name, parents=[shared], help=f"see vace/training/flow_stage.py: {name}")
+        stage.add_argument("--rows", type=Path, required=True, help="folder of the rows to learn from")
+        stage.add_argument("--held_out", type=Path, required=True, help="folder of the rows to judge by")
+        stage.add_argument("--vae", type=Path, required=True, help="folder of the VAE, or with a vae/ in it")
+    return whole
+
+
+def _shared() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--out", type=Path, required=True, help="folder of the run")
+    shared.add_argument("--resume", action="store_true", help="go on from the newest state in --out")
+    shared.add_argument("--weights", type=Path, help="a written folder to start from, without an optimiser's state")
+    shared.add_argument("--from_step", type=int, default=0, help="where on the schedule --weights begin (default: 0)")
+    shared.add_argument("--until", type=int, help="stop after this step of the schedule")
+    shared.add_argument("--length", type=float, default=1.0, help="stretches the schedule by this (default: 1)")
+    shared.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: 0)")
+    shared.add_argument("--state_minutes", type=float, default=Plan.state_minutes, help="between two states")
+    shared.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's choice)")
+    return shared
+
+
+def make_rows(args: argparse.Namespace) -> int:
+    from vace.training.latents import build
+
+    rows = build(args.vae, args.out, rows=args.count, seed=args.seed, split=args.split, workers=args.workers)
+    print(json.dumps({"rows": len(rows), "shapes": {str(shape): count for shape, count in rows.shapes.items()}}))
+    return 0
+
+
+def run_stage(args: argparse.Namespace) -> int:
+    stage, read = _stage(args)
+    plan = Plan(seed=args.seed, state_minutes=args.state_minutes)
+    if plain := getattr(stage, "plain", None):
+        plan = Plan(seed=args.seed, state_minutes=args.state_minutes, plain=plain)
+    weights = read(args.weights) if args.weights and not args.resume else None
+    progress = train(
+        stage, args.out, plan, resume=args.resume, weights=weights, from_step=args.from_step, until=args.until
+    )
     print(json.dumps(asdict(progress)))
     return 0 if progress.step >= min(stage.steps, args.until or stage.steps) else 130
+
+
+def _stage(args: argparse.Namespace) -> tuple[Stage, object]:
+    """The stage, and how its written weights are read."""
+    if args.stage == "vae":
+        return vae_stage.VaeStage(seed=args.seed, length=args.length), vae_stage.weights_of
+    from vace.training.flow_model import weights_of
+
+    if args.stage != "base" and not (args.weights or args.resume):
+        raise InputError(f"{args.stage} goes on from an earlier stage: give its folder, --weights RUN/best")
+    stage = flow_stage.FlowStage(
+        args.stage, args.rows, args.held_out, args.vae, seed=args.seed, length=args.length
+    )  # fmt: skip
+    stage.check()
+    return stage, functools.partial(weights_of, with_context=stage.with_context)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,15 @@ def batch(file: str, **given) -> dict:
     return verb(file, **given)
 
 
+def train(**given) -> dict | None:
+    for name in ("data", "out"):
+        if not given.get(name):
+            raise InputError(f"--{name}: missing; see 'vace train --help'")
+    from vace.training.finetune import finetune
+
+    return finetune(**given) or None  # of several processes one answers
+
+
 def demo(**given) -> None:
     from vace.gradios.demo import demo as verb
 

@@ -6,25 +6,11 @@ Names of the original command lines are kept beside the shared short ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from vace.flag import Flag
 from vace.prompts.modes import AUTO, MODES
+from vace.train_flags import TRAIN_FLAGS
 
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag.
-
-    kind: "text", "list" (commas or repeats), "phrases" (repeats only), "int", "float", "bool" (bare, or True/False) or
-    a tuple of choices. bare: what the flag means without a value.
-    """
-
-    name: str
-    kind: str | tuple[str, ...]
-    help: str
-    commands: tuple[str, ...]
-    others: tuple[str, ...] = ()
-    bare: str | None = None
+__all__ = ["AUGMENT_MODES", "FLAGS", "Flag", "flags_for"]
 
 
 PREPARE, WAN, LTX, PIPELINE = "preprocess", "wan", "ltx", "pipeline"
@@ -150,6 +136,7 @@ FLAGS = (
     Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
     Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH, DEMO)),
     Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH, DEMO)),
+    *TRAIN_FLAGS,
 )  # fmt: skip
 
 

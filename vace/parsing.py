@@ -50,7 +50,7 @@ def normalised(arguments: Sequence[str]) -> list[str]:
 
     `--seed -1` and `--prompt '--a-b'` become `--flag=value`: argparse would take such values for flags.
     """
-    kinds = {name: flag.kind for flag in FLAGS for name in (flag.name, *flag.others)}
+    kinds = {name: flag.kind for flag in reversed(FLAGS) for name in (flag.name, *flag.others)}
     kinds |= dict.fromkeys(EXTRA_OPTIONS, "text") | {"dry_run": "bool"}
     bare = {flag.name: flag for flag in FLAGS if flag.bare}
     result: list[str] = []

@@ -20,11 +20,11 @@ from vace.training.rendering import Clip, render
 from vace.training.scene import GROUNDS
 from vace.training.worlds import sample_world
 
-CONTROL_SHARE, PATTERN_SHARE = 0.22, 0.12
+CONTROL_SHARE, PATTERN_SHARE = 0.18, 0.08
 NEUTRAL = 127.5  # 0.0 in the model's space; clips are whole numbers, so it is drawn as 127 or 128
 HELD_OUT_SEED = 900_000  # worlds of evaluation are counted from here
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-FASTEST = 3.0  # pixels a frame that patterns slide
+FASTEST = 1.6  # pixels a frame that patterns slide
 
 
 def clips(seed: int, step: int, count: int, frames: int, size: tuple[int, int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from vace.training.scene import Thing, World
 SHARP = 1.3  # pixels of a surface's raster for each of the picture's
 GROUND_DEPTH = (0.08, 0.42)  # at the picture's top and bottom when the camera rests
 FIRST_DEPTH, STEP_DEPTH, RELIEF = 0.55, 0.14, 0.08  # of the farthest thing, between two, within one
+LENS = 0.6  # pixels: deviation of a point of light in the picture
 PIECE_COVER = 0.35  # from which a piece counts as what shows: below a half, so that none of a joint is left out
 SHADOW, SHADOW_SOFT, SHADOW_SHIFT = 0.45, 0.028, 0.05  # strength; shares of the short side
 
@@ -106,9 +107,10 @@ def _laid_over(picture: np.ndarray, layer: _Layer, shadow: np.ndarray) -> np.nda
 
 
 def _whole(picture: np.ndarray) -> np.ndarray:
-    """uint8 [T,H,W,3], rounded, of float32 [T,H,W,4]."""
+    """uint8 [T,H,W,3], as a lens shows and a sensor rounds it, of float32 [T,H,W,4]."""
     import cv2
 
+    picture = np.stack([cv2.GaussianBlur(frame, (0, 0), LENS) for frame in picture])
     rows = cv2.convertScaleAbs(picture.reshape(-1, *picture.shape[2:]))
     return cv2.cvtColor(rows, cv2.COLOR_RGBA2RGB).reshape(*picture.shape[:3], 3)
 

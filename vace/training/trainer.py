@@ -71,12 +71,13 @@ class Stage(Protocol):
 class Plan:
     """How a stage is run. Minutes and counts of steps are between two of their kind; averaging: of the weights.
 
-    optimiser: "muon" (see vace/training/muon.py; plain: parts of names it leaves to AdamW) or "adamw".
+    optimiser: "adamw", or "muon" (vace/training/muon.py; plain: parts of names it leaves to AdamW). save_steps: if
+    given, states are written after so many steps, not minutes. progress: whether a bar is shown.
     """
 
     seed: int = 0
     averaging: float = 0.999
-    optimiser: str = "muon"
+    optimiser: str = "adamw"
     plain: tuple[str, ...] = ("conv_in", "conv_out")
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
@@ -84,6 +85,8 @@ class Plan:
     log_steps: int = 20
     sheet_steps: int = 1000
     state_minutes: float = 5.0
+    save_steps: int | None = None
+    progress: bool = True
     workers: int = 1
 
 
@@ -123,12 +126,12 @@ def train(
         raise InputError(f"{folder}: holds a state already; resume it, or choose another folder")
     end = min(stage.steps, stage.steps if until is None else until)
     batches = ahead(stage.batch, range(run.progress.step, end), workers=plan.workers)
-    bar = tqdm(total=stage.steps, initial=run.progress.step, desc=stage.name, disable=not run.is_main, mininterval=2)
+    bar = tqdm(total=stage.steps, initial=run.progress.step, desc=stage.name, disable=not run.is_shown, mininterval=2)
     with _stopping() as wants_stop, bar, contextlib.closing(batches):
         for step, batch in batches:
             bar.set_postfix(run.step(step, batch), refresh=False)
             bar.update()
-            if wants_stop.is_set():
+            if run.agreed(wants_stop.is_set()):
                 log.warning("stopping at step %d; the state is kept in %s", run.progress.step, run.state_path)
                 break
     run.save()
@@ -171,6 +174,7 @@ class _Run:
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.model.train()
         self.is_main = accelerator.is_main_process
+        self.is_shown = self.is_main and plan.progress
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state_path = self.folder / "state.pt"
         self.last_save = time.monotonic()
@@ -219,8 +223,18 @@ class _Run:
             self.sums = {}
         if step % self.plan.sheet_steps == 0:
             write_image(self.folder / f"sheet-{step:06d}.png", self.stage.sheet(self.average))
-        if time.monotonic() - self.last_save > 60 * self.plan.state_minutes and step < self.stage.steps:
+        by_time = time.monotonic() - self.last_save > 60 * self.plan.state_minutes
+        is_due = step % self.plan.save_steps == 0 if self.plan.save_steps else by_time
+        if is_due and step < self.stage.steps:
             self.save()
+
+    def agreed(self, wish: bool) -> bool:
+        """Whether any process has this wish: all stop at one step, or the others would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        import torch
+
+        return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.accelerator.device), "sum") > 0)
 
     def save(self) -> None:
         """Write the state, evaluate the average, and keep it when it is the best so far."""
@@ -253,7 +267,7 @@ class _Run:
 
         if not self.state_path.is_file():
             raise InputError(f"{self.folder}: no state.pt to resume from; leave --resume out to start anew")
-        state = torch.load(self.state_path, map_location=self.accelerator.device, weights_only=True)
+        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
         if state["stage"] != self.stage.name:
             raise CheckpointError(f"{self.state_path}: a state of the stage {state['stage']}, not of {self.stage.name}")
         _load_weights(self.accelerator.unwrap_model(self.model), state["weights"], str(self.state_path))

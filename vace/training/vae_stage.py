@@ -45,11 +45,14 @@ class Span:
     rate: float
 
 
-SCHEDULE = (Span(2000, 1, 8, 1.2e-3), Span(3200, 9, 2, 1.2e-3), Span(5600, 17, 1, 1.2e-3))
+SCHEDULE = (Span(2000, 1, 8, 1.2e-3), Span(3000, 9, 2, 1.2e-3), Span(4800, 17, 1, 1.2e-3))
 
 
 class VaeStage:
-    """See vace.training.trainer.Stage. config: of AutoencoderKLWan. length: what the schedule is stretched by."""
+    """See vace.training.trainer.Stage. config: of AutoencoderKLWan. length: what the schedule is stretched by.
+
+    decoder_only: the encoder stays as it is, so that latents which were kept stay true while pictures get better.
+    """
 
     name, score = "vae", "clip_psnr"
 
@@ -60,9 +63,11 @@ class VaeStage:
         *,
         seed: int = 0,
         length: float = 1.0,
+        decoder_only: bool = False,
     ):
         self.schedule = tuple(replace(span, until=round(length * span.until)) for span in schedule)
         self.config, self.seed = {**CONFIG, **(config or {})}, seed
+        self.decoder_only = decoder_only
         self.steps = self.schedule[-1].until
 
     def model(self, seed: int) -> nn.Module:
@@ -76,6 +81,9 @@ class VaeStage:
             vae = AutoencoderKLWan(**self.config)
             still_start(vae)
         vae.quant_conv.bias.data[self.config["z_dim"] :] = FIRST_LOGVAR
+        if self.decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
         return WholeClips(vae)
 
     def span(self, step: int) -> Span:

@@ -75,7 +75,7 @@ def sample_world(
     count = int(rng.integers(objects[0], objects[1] + 1))
     still_camera = rng.random() < 0.45 and "still" in cameras
     move = "still" if still_camera else one_of(cameras, rng)
-    camera = Camera(move, float(rng.uniform(0.16, 0.3) if move.startswith("pan") else rng.uniform(0.18, 0.34)))
+    camera = Camera(move, float(rng.uniform(0.09, 0.17) if move.startswith("pan") else rng.uniform(0.1, 0.2)))
     names = _names(rng, split, count, tuple(kinds))
     things = [_thing(rng, kind, name, colour, count, camera) for kind, name, colour in names]
     things = _placed(rng, things, camera)
@@ -115,11 +115,11 @@ def _thing(rng: np.random.Generator, kind: str, name: str, colour: str, count: i
     motion = one_of(ACTIONS if kind == "puppet" else MOTIONS, rng)
     size = "medium" if motion in ("grows", "shrinks") else one_of(SIZES if count < 3 else SIZES[:2], rng)
     radius = rng.uniform(*RADII[size]) * {"puppet": PUPPET_SCALE, "sprite": SPRITE_SCALE}.get(kind, 1)
-    reach = rng.uniform(0.26, 0.4) if camera.move == "still" else rng.uniform(0.18, 0.26)
-    reach = 0.16 if motion == "jumps" else reach
+    reach = rng.uniform(0.16, 0.26) if camera.move == "still" else rng.uniform(0.12, 0.18)
+    reach = 0.12 if motion == "jumps" else reach
     turns = 0.0
     if name in SPINNING and rng.random() < 0.25:
-        turns = float(rng.choice([-1, 1]) * rng.uniform(0.3, 0.6))
+        turns = float(rng.choice([-1, 1]) * rng.uniform(0.2, 0.35))
     tilt = 0.0 if kind in ("puppet", "sprite") else rng.uniform(-0.16, 0.16)
     is_mirrored = kind == "sprite" and ("left" in motion or ("right" not in motion and rng.random() < 0.5))
     texture = Texture(

@@ -32,7 +32,14 @@ TITLES = {
     " machine\n# serves, or the embedded toy. For real weights add\n"
     "#   --model_name vace-1.3B      or      --ckpt_dir models/Wan2.1-VACE-1.3B",
 }
-FIRST = {"preprocess": "depth", "pipeline": "inpainting_mask"}  # what runs without an argument
+FIRST = {"preprocess": "depth", "pipeline": "inpainting_mask"}  # the task that comes first
+MAIN = {  # what runs without an argument, where it is none of the table's lines: an edit that the embedded toy can do
+    "pipeline": {
+        "toy": "vace pipeline --base wan --task inpainting_masktrack --video assets/videos/toy.mp4"
+        " --mask assets/masks/toy.png --maskaug_mode bbox_expand --maskaug_ratio 0.2"
+        " --prompt 'a large blue heart moves right and a yellow star rests over grass'"
+    }
+}
 
 PROMPTS = {
     "txt2vid": "A paper boat drifts down a rainy street, seen from above",
@@ -114,6 +121,7 @@ def script(command: str) -> str:
     names.sort(key=lambda name: name != FIRST[command])
     width = 2 + max(len(name) for task in names for name, _ in lines_of(command, task))
     parts, last = [HEAD.format(title=TITLES[command])], None
+    parts += [f"example {name:<{width}} {line}" for name, line in MAIN.get(command, {}).items()]
     for task in names:
         group = TASKS[task].group
         if group != last and task != FIRST[command]:

@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     )
     stages = whole.add_subparsers(dest="stage", required=True, metavar="STAGE")
     shared = _shared()
-    stages.add_parser("vae", parents=[shared], help="the VAE, on toy worlds")
+    vae = stages.add_parser("vae", parents=[shared], help="the VAE, on toy worlds")
+    vae.add_argument("--decoder_only", action="store_true", help="leave the encoder, and so encoded rows, as they are")
     rows = stages.add_parser("rows", help="encode rows for the stages after it; may be run again to go on, or for more")
     rows.add_argument("--out", type=Path, required=True, help="folder of the rows")
     rows.add_argument("--vae", type=Path, required=True, help="folder of the VAE, or with a vae/ in it")
@@ -74,6 +75,7 @@ def _shared() -> argparse.ArgumentParser:
     shared.add_argument("--length", type=float, default=1.0, help="stretches the schedule by this (default: 1)")
     shared.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: 0)")
     shared.add_argument("--state_minutes", type=float, default=Plan.state_minutes, help="between two states")
+    shared.add_argument("--optimiser", choices=("muon", "adamw"), default="muon", help="(default: muon)")
     shared.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's choice)")
     return shared
 
@@ -88,9 +90,7 @@ def make_rows(args: argparse.Namespace) -> int:
 
 def run_stage(args: argparse.Namespace) -> int:
     stage, read = _stage(args)
-    plan = Plan(seed=args.seed, state_minutes=args.state_minutes)
-    if plain := getattr(stage, "plain", None):
-        plan = Plan(seed=args.seed, state_minutes=args.state_minutes, plain=plain)
+    plan = Plan(seed=args.seed, state_minutes=args.state_minutes, optimiser=args.optimiser, plain=stage.plain)
     weights = read(args.weights) if args.weights and not args.resume else None
     progress = train(
         stage, args.out, plan, resume=args.resume, weights=weights, from_step=args.from_step, until=args.until
@@ -102,7 +102,8 @@ def run_stage(args: argparse.Namespace) -> int:
 def _stage(args: argparse.Namespace) -> tuple[Stage, object]:
     """The stage, and how its written weights are read."""
     if args.stage == "vae":
-        return vae_stage.VaeStage(seed=args.seed, length=args.length), vae_stage.weights_of
+        stage = vae_stage.VaeStage(seed=args.seed, length=args.length, decoder_only=args.decoder_only)
+        return stage, vae_stage.weights_of
     from vace.training.flow_model import weights_of
 
     if args.stage != "base" and not (args.weights or args.resume):

@@ -24,6 +24,7 @@ COMMANDS = {
     "prompt": "write a prompt out, as the models like it, and print what came of it",
     "batch": "many jobs from a file, one JSON object a line; finished ones are never made twice",
     "train": "fine-tune a model on clips of yours: the context blocks, or a LoRA",
+    "eval": "measure what a model does with every task, on toy worlds, against baselines",
     "demo": "all of it in a browser: prepare, generate, look at results",
     "tasks": "list the tasks, or explain one",
     "models": "list the base models and networks: where they are; `vace models pull NAME` gets one",

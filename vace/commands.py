@@ -135,6 +135,14 @@ def train(**given) -> dict | None:
     return finetune(**given) or None  # of several processes one answers
 
 
+def eval(**given) -> str | dict:
+    from vace.evaluation import evaluate
+
+    is_bare = given.pop("json", False)
+    found = evaluate(**{"workers": None, **given})
+    return found.as_json() if is_bare else f"{found.table}\n{json.dumps(found.as_json())}"
+
+
 def demo(**given) -> None:
     from vace.gradios.demo import demo as verb
 

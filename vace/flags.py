@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vace.flag import Flag
 from vace.prompts.modes import AUTO, MODES
-from vace.train_flags import TRAIN_FLAGS
+from vace.train_flags import EVAL_FLAGS, TRAIN_FLAGS
 
 __all__ = ["AUGMENT_MODES", "FLAGS", "Flag", "flags_for"]
 
@@ -137,6 +137,7 @@ FLAGS = (
     Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH, DEMO)),
     Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH, DEMO)),
     *TRAIN_FLAGS,
+    *EVAL_FLAGS,
 )  # fmt: skip
 
 

@@ -91,7 +91,10 @@ def plan_line(checkpoint, settings: Settings, shape: Shape, refs: int, device, d
 
 def toy_notice(defaults: Mapping) -> str:
     """What the plan line says of the embedded model."""
-    state = "a small trained toy" if defaults.get("trained") else "an untrained toy: it shows that everything runs"
+    if defaults.get("trained"):
+        state = "a toy that knows coloured shapes, letters and puppets, and has never seen the world"
+    else:
+        state = "an untrained toy: it shows that everything runs"
     return f"this is {state}; point --ckpt_dir at real weights for real videos"
 
 

@@ -1,10 +1,10 @@
-"""The flags of `vace train`; their defaults live in vace.training.finetune.Options, as data as those of vace.flags."""
+"""The flags of `vace train` and `vace eval`, data as those of vace.flags; the defaults live where they are used."""
 
 from __future__ import annotations
 
 from vace.flag import Flag
 
-TRAIN = ("train",)
+TRAIN, EVAL = ("train",), ("eval",)
 TRAIN_FLAGS = (
     Flag("data", "text", "the examples (.jsonl), one object a line: prompt, target, and src_video, src_mask,"
          " src_ref_images, or prepared: a folder of `vace preprocess`; paths count from its folder", TRAIN),
@@ -44,4 +44,22 @@ TRAIN_FLAGS = (
     Flag("resume", "bool", "go on from the state in --out", TRAIN),
     Flag("quiet", "bool", "no progress, no log", TRAIN),
     Flag("verbose", "bool", "more log; a traceback with every error", TRAIN),
+)  # fmt: skip
+EVAL_FLAGS = (
+    Flag("ckpt_dir", "text", "the checkpoint (a model on this machine, or tiny)", EVAL),
+    Flag("model_name", "text", "the checkpoint by its name", EVAL),
+    Flag("seed", "int", "draws the worlds; -1 draws the seed itself and tells it (0)", EVAL),
+    Flag("seeds", "int", "draws of worlds (3; with --fast 1)", EVAL),
+    Flag("per_task", "int", "rows of a task in each draw (5; with --fast 2)", EVAL),
+    Flag("tasks", "text", "only these, separated by commas (all that training knows)", EVAL),
+    Flag("size", "text", "WxH of the worlds (64x64 and 96x64; real checkpoints 256x256)", EVAL),
+    Flag("steps", "int", "denoising steps (the checkpoint's own)", EVAL),
+    Flag("guidance_scale", "float", "guidance (the checkpoint's own)", EVAL),
+    Flag("workers", "int", "processes that share the rows (2 for a toy model on a CPU, else 1)", EVAL),
+    Flag("device", "text", "auto, cpu, cuda or cuda:N", EVAL),
+    Flag("out", "text", "folder for scores.json, table.md and the sheets (results/eval/TIME)", EVAL),
+    Flag("fast", "bool", "a subset, in two minutes", EVAL),
+    Flag("json", "bool", "only the scores, as one line of JSON", EVAL),
+    Flag("quiet", "bool", "no progress, no log", EVAL),
+    Flag("verbose", "bool", "more log; a traceback with every error", EVAL),
 )  # fmt: skip

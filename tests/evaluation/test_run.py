@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from vace.cli import main
 from vace.errors import InputError
 from vace.evaluation import evaluate, makers, run, work
-from vace.evaluation.__main__ import main
 from vace.training.rows import make_row
 
 QUICK = {"per_task": 2, "seeds": 1, "fast": True, "progress": False, "ckpt_dir": "tiny"}
@@ -208,13 +208,13 @@ def test_the_untrained_twin_is_of_the_same_sizes_and_another_model(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     arguments = ["--tasks", "frameref", "--fast", "--per_task", "1", "--steps", "1", "--ckpt_dir", "tiny"]
-    assert main([*arguments, "--json", "--workers", "1", "--out", str(tmp_path / "out")]) == 0
+    assert main(["eval", *arguments, "--json", "--workers", "1", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 1
     last = json.loads(printed.out)
     assert set(last["scores"]["control"]) >= {"gray", "clipref"} and last["model"]["toy"]
     assert "[1/1] frameref" in printed.err  # its line of progress
-    assert main(["--tasks", "nothing"]) == 2
+    assert main(["eval", "--tasks", "nothing"]) == 2
 
 
 @pytest.mark.slow

@@ -103,5 +103,3 @@ def finetune(data: str | Path, out: str | Path, *, resume: bool = False, progres
                     "--train lora, a smaller --size or fewer frames (--frame_num)"
                 ) from error
             raise
-
-

@@ -78,7 +78,7 @@ class Plan:
     seed: int = 0
     averaging: float = 0.999
     optimiser: str = "adamw"
-    plain: tuple[str, ...] = ("conv_in", "conv_out")
+    plain: tuple[str, ...] = ()
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     longest_gradient: float = 1.0

@@ -55,6 +55,7 @@ class VaeStage:
     """
 
     name, score = "vae", "clip_psnr"
+    plain = ("conv_in", "conv_out")
 
     def __init__(
         self,

@@ -99,7 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=GALLERY, help="folder of the gallery (assets/examples)")
     parser.add_argument("--check", action="store_true", help="make nothing, fail where something is not right")
     args = parser.parse_args(arguments)
-    logging.getLogger("vace").setLevel(logging.ERROR)
     out = args.out.resolve()
     out = out.relative_to(ROOT) if out.is_relative_to(ROOT) else out
     os.chdir(ROOT)  # what the table names is named from there
@@ -117,4 +116,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("vace").setLevel(logging.ERROR)
     sys.exit(main())

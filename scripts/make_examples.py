@@ -58,9 +58,7 @@ GROUP_PROMPTS = {
     "reference": "An astronaut on the moon",
     "composition": "A green meadow under a wide blue sky",
 }
-SMALLER = {
-    "layout_bbox": "--task layout_bbox --bbox '10,20,40,70 80,20,120,70' --label cat"
-}  # drawn at the model's size
+SMALLER = {"layout_bbox": "--task layout_bbox --bbox '6,14,30,54 62,14,90,54' --label cat"}  # drawn at the model's size
 # The first two lines prepare what the third puts together.
 COMPOSED = {
     "preprocess": ("--clip_frames 9 --expand_num 32", ""),

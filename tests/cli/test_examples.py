@@ -43,6 +43,10 @@ def clone(tmp_path_factory):
 
 def quickly(arguments: list[str]) -> list[str]:
     """Fewer steps on a smaller picture, where the line leaves them to the model; preprocessing runs as it is."""
+    if arguments[0] == "train":
+        return ["--steps", "2", "--size", "48x48", "--rank", "1"]
+    if arguments[0] == "eval":
+        return ["--tasks", "gray", "--per_task", "1", "--steps", "1", "--workers", "1"]
     if arguments[0] not in ("wan", "ltx", "pipeline") or {"layout_bbox", "--height"} & set(arguments):
         return []
     return [

@@ -36,7 +36,7 @@ def clone(tmp_path_factory):
             VideoReader(path) as reader,
             VideoWriter(folder / "assets/videos" / path.name, reader.fps, kind="exact") as writer,
         ):
-            writer.write(reader.get(range(FRAMES)))
+            writer.write(reader.get(range(min(FRAMES, reader.frame_count))))
     return folder
 
 

@@ -37,9 +37,9 @@ def test_words_alone_make_a_video(page):
 
 
 def test_an_empty_canvas_has_the_size_of_the_video(page):
-    drawn = {"task": "layout_bbox", "bbox": "10,20,40,70 80,20,120,70", "prompt": "a cat"}
+    drawn = {"task": "layout_bbox", "bbox": "6,14,30,54 62,14,90,54", "prompt": "a cat"}
     _, flags, _ = page._request(*values(page, **drawn))
-    assert (flags["size"], flags["bbox"]) == ("128x80", "10,20,40,70 80,20,120,70")
+    assert (flags["size"], flags["bbox"]) == ("96x64", "6,14,30,54 62,14,90,54")
 
 
 def test_what_is_missing_is_told_as_the_command_does(page):

@@ -43,7 +43,7 @@ class Kind:
     rows: int = 32
 
 
-KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kind(8_000, 5e-4)}
+KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kind(8_000, 1.5e-3)}
 
 
 class FlowStage:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vace.errors import CheckpointError
 from vace.job import Job, prepare_job, with_extended_prompt
 from vace.media.manifest import read_json
-from vace.places import KINDS_OF, Places, plan_line
+from vace.places import KINDS_OF, Places, plan_line, words_notice
 from vace.runs import (
     SCHEMA,
     OutputFolder,
@@ -168,6 +168,9 @@ class _Run:
         self.places.check_space(kept)
         self._warn_of_stand_ins()
         log.info("%s", plan_line(self.job.checkpoint, settings, self.shape, len(self.sources.refs), device, self.dtype))
+        notice = words_notice(settings.prompt, self.job.checkpoint.defaults)
+        if notice is not None:
+            log.warning("%s", notice)
         with self._stage("load"):
             engine = self.load(self.job, device)
         self.sampling = engine.sampling(settings, self.shape.fps, self.shape.tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def toy_notice(defaults: Mapping) -> str:
     else:
         state = "an untrained toy: it shows that everything runs"
     return f"this is {state}; point --ckpt_dir at real weights for real videos"
+
+
+def words_notice(prompt: str, defaults: Mapping) -> str | None:
+    """What to tell of words that a model never learnt: those outside the "words" of its `vace.json`; or None."""
+    known = set(str(defaults.get("words") or "").split())
+    words = list(dict.fromkeys(re.findall(r"[^\W\d_]+", prompt.lower())))
+    unknown = [word for word in words if word not in known]
+    if not known or not unknown:
+        return None
+    return (
+        f"words of the prompt that say nothing to this model: {', '.join(unknown)}; it knows such as "
+        f"'{defaults.get('prompt', '')}'"
+    )
 
 
 def _memory(cost: dict) -> str:

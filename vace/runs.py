@@ -345,5 +345,5 @@ def public_recipe(manifest: dict) -> str:
     }
     recipe["parameters"] = parameters
     recipe["inputs"] = [{k: v for k, v in record.items() if k != "path"} for record in manifest["inputs"]]
-    text = json.dumps(recipe, ensure_ascii=False)
+    text = json.dumps(recipe, ensure_ascii=False, sort_keys=True)
     return text.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text

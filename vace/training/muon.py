@@ -27,19 +27,24 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    (self._even_step if group["is_even"] else self._adam_step)(weight, group)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            if group["is_even"]:
+                for alike in _by_shape(weights):
+                    self._even_steps(alike, group)
+            else:
+                for weight in weights:
+                    self._adam_step(weight, group)
 
-    def _even_step(self, weight: torch.Tensor, group: dict) -> None:
-        state = self.state[weight]
-        mean = state.setdefault("mean", torch.zeros_like(weight))
-        mean.lerp_(weight.grad, 1 - group["momentum"])
-        ahead = weight.grad.lerp(mean, group["momentum"])  # Nesterov's
-        step = evened(ahead.reshape(len(ahead), -1)).reshape(weight.shape)
-        sides = len(ahead), ahead[0].numel()
-        weight.add_(step, alpha=-group["lr"] * 0.2 * max(sides) ** 0.5)
+    def _even_steps(self, weights: list[torch.Tensor], group: dict) -> None:
+        """Steps of weights of one shape, evened as one batch: small products one by one leave cores idle."""
+        means = [self.state[weight].setdefault("mean", torch.zeros_like(weight)) for weight in weights]
+        gradients = [weight.grad for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov's
+        steps = evened(torch.stack(ahead).flatten(2))
+        length = group["lr"] * 0.2 * max(steps.shape[1:]) ** 0.5
+        torch._foreach_add_(weights, list(steps.view(len(weights), *weights[0].shape)), alpha=-length)
 
     def _adam_step(self, weight: torch.Tensor, group: dict) -> None:
         state, (first, second) = self.state[weight], group["betas"]
@@ -67,13 +72,20 @@ def groups_of(model: nn.Module, plain: tuple[str, ...] = ()) -> list[dict]:
     return [{"params": weights, "is_even": kind} for weights, kind in ((even, True), (rest, False)) if weights]
 
 
-def evened(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix with about the same singular vectors, and singular values all between 0.7 and 1.2."""
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
-    x = x / x.norm().clamp(min=1e-7)
+def evened(matrices: torch.Tensor) -> torch.Tensor:
+    """Matrices [..., M, N] with about the same singular vectors, and singular values all between 0.7 and 1.2."""
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     first, second, third = QUINTIC
     for _ in range(ROUNDS):
-        square = x @ x.T
+        square = x @ x.mT
         x = first * x + (second * square + third * square @ square) @ x
-    return x.T if is_tall else x
+    return x.mT if is_tall else x
+
+
+def _by_shape(weights: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    found: dict[torch.Size, list[torch.Tensor]] = {}
+    for weight in weights:
+        found.setdefault(weight.shape, []).append(weight)
+    return list(found.values())

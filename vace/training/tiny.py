@@ -98,6 +98,7 @@ holding eats drives driving rolls rolling spins spinning bounces bouncing grows 
 video image picture frame camera shot view style cartoon anime realistic cinematic drawing painting sketch photo pan
 zoom close wide slow motion quality high low detailed blurry static still depth pose edge flow mask gray layout scribble
 """
+EXAMPLE = "a large red star moves left over grass"  # of the captions that the toy learns from
 ENDINGS = "s es ed ing er est ly y al tion ness ment able less ful".split()
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-_()/&%+=*#@"
 SPACE = "\u2581"
@@ -152,7 +153,8 @@ def write_around(folder: Path, tokenizer: Tokenizer, *, trained: bool) -> None:
     """The files beside the parts: tokenizer/ and vace.json."""
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
-    write_json(folder / "vace.json", {**DEFAULTS, "trained": trained})
+    learnt = {"words": " ".join(sorted({word.lower() for word in WORDS if word.isalpha()})), "prompt": EXAMPLE}
+    write_json(folder / "vace.json", {**DEFAULTS, "trained": trained, **(learnt if trained else {})})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

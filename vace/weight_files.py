@@ -1,7 +1,8 @@
 """Weight files: names and shapes read without loading, tensors read one by one, every kind of damage named.
 
 Names and shapes of `.safetensors` files come from their header alone, so looking at a 35 GB checkpoint costs nothing
-and needs no torch. Pickled `.pth` files are read with `weights_only=True` only.
+and needs no torch. Pickled `.pth` files are read with `weights_only=True` only. What quantised files add (scales of
+float8 tensors, GGUF's blocks) is undone as a tensor is read: see vace/models/scaled_fp8.py and gguf_files.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 PICKLED = (".pth", ".pt", ".bin")
+GGUF = ".gguf"
 WRAPPERS = ("state_dict", "model")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 _SAMPLE = 1 << 20  # bytes of each end of a file
@@ -29,19 +31,43 @@ _POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One tensor as its file describes it. dtype: 'BF16', 'F8_E4M3', 'Q4_K' ..., '' for pickles. at: its first byte."""
+
+    dtype: str
+    shape: Shape
+    at: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class WeightFiles:
     """The tensors of one component, spread over one or several files.
 
-    shapes: tensor name -> shape, over all files. holder: tensor name -> the file that holds it.
+    shapes: tensor name -> shape, over all files. holder: tensor name -> the file that holds it. dtypes: tensor name ->
+    how it is stored (see Entry). scales: tensor name -> name of the tensor it is multiplied with when read.
     """
 
     files: tuple[Path, ...]
     shapes: Mapping[str, Shape]
     holder: Mapping[str, Path]
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, str] = field(default_factory=dict)
     _readers: dict[Path, Callable[[str], torch.Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, key: str) -> torch.Tensor:
-        """One tensor, on the CPU, in the type it is stored in (memory mapped where the file allows it)."""
+        """One tensor, on the CPU, in the type it is stored in (memory mapped where the file allows it).
+
+        float32 for what is stored with a scale or in GGUF's blocks: the value it stands for.
+        """
+        tensor = self._stored(key)
+        if key not in self.scales:
+            return tensor
+        from vace.models.scaled_fp8 import scaled
+
+        return scaled(tensor, self._stored(self.scales[key]))
+
+    def _stored(self, key: str) -> torch.Tensor:
         path = self.holder[key]
         if path not in self._readers:
             self._readers[path] = _reader(path)
@@ -70,13 +96,30 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 def open_weights(files: tuple[Path, ...]) -> WeightFiles:
     """The names and shapes in `files`. Raises CheckpointError, naming the file, for one that cannot be read."""
-    shapes: dict[str, Shape] = {}
+    from vace.models import scaled_fp8
+
+    entries: dict[str, Entry] = {}
     holder: dict[str, Path] = {}
     for path in files:
-        found = _pickle_shapes(path) if path.suffix in PICKLED else read_header(path)
-        shapes.update(found)
+        found = _entries(path)
+        entries.update(found)
         holder.update(dict.fromkeys(found, path))
-    return WeightFiles(tuple(files), shapes, holder)
+    scales = scaled_fp8.scales_of(entries, " + ".join(str(path) for path in files))
+    weights = scaled_fp8.weights_of(entries)
+    shapes = {key: entry.shape for key, entry in weights.items()}
+    dtypes = {key: entry.dtype for key, entry in weights.items()}
+    return WeightFiles(tuple(files), shapes, holder, dtypes, scales)
+
+
+def _entries(path: Path) -> dict[str, Entry]:
+    """What a file of any format holds, tensor by tensor."""
+    if path.suffix in PICKLED:
+        return {key: Entry("", tuple(tensor.shape)) for key, tensor in _load_pickle(path).items()}
+    if path.suffix == GGUF:
+        from vace.models.gguf_files import read_entries
+
+        return read_entries(path)
+    return _safetensors_entries(path)
 
 
 def find_files(folder: Path, stem: str) -> tuple[Path, ...]:
@@ -114,6 +157,40 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, Shape]:
+    """Names and shapes of the weights in one safetensors file. Raises CheckpointError for every kind of damage."""
+    from vace.models.scaled_fp8 import weights_of
+
+    return {key: entry.shape for key, entry in weights_of(_safetensors_entries(path)).items()}
+
+
+def read_bytes(path: Path, name: str) -> bytes | None:
+    """The raw bytes of a safetensors tensor whose name is `name` or ends with `.name`; None where there is none."""
+    entries, _ = _opened_header(path)
+    found = next((entry for key, entry in entries.items() if key == name or key.endswith(f".{name}")), None)
+    if found is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(found.at)
+        return file.read(found.size)
+
+
+def _safetensors_entries(path: Path) -> dict[str, Entry]:
+    """The tensors of one safetensors file, without what is no weight; formats that are not read are refused."""
+    from vace.models import scaled_fp8
+
+    entries, metadata = _opened_header(path)
+    entries = scaled_fp8.without_notes(entries, metadata, path)
+    foreign = {key: entry.dtype for key, entry in entries.items() if entry.dtype not in scaled_fp8.READABLE}
+    if foreign:
+        kinds = ", ".join(sorted(set(foreign.values())))
+        raise CheckpointError(
+            f"{path}: {len(foreign)} tensors are no floating-point numbers of a known kind ({kinds}: "
+            f"{_some(list(foreign))})"
+        )
+    return entries
+
+
+def _opened_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     """`_read_header`, with files that cannot be opened told like damaged ones."""
     try:
         return _read_header(path)
@@ -123,8 +200,8 @@ def read_header(path: Path) -> dict[str, Shape]:
         ) from error
 
 
-def _read_header(path: Path) -> dict[str, Shape]:
-    """Tensor names and shapes of one safetensors file, from its header; the file's size is checked against it.
+def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Tensors and metadata of one safetensors file, from its header; the file's size is checked against it.
 
     The layout is 8 bytes of header length (little endian), the header as JSON, then the tensors' bytes.
     """
@@ -141,21 +218,23 @@ def _read_header(path: Path) -> dict[str, Shape]:
         file.seek(8)
         text = file.read(length)
     try:
-        entries = json.loads(text)
-        entries.pop("__metadata__", None)
-        shapes = {key: tuple(int(n) for n in entry["shape"]) for key, entry in entries.items()}
-        whole = [key for key, entry in entries.items() if not str(entry["dtype"]).startswith(("F", "BF"))]
-        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        stated = json.loads(text)
+        metadata = stated.pop("__metadata__", None) or {}
+        entries = {key: _entry(entry, 8 + length) for key, entry in stated.items()}
+        end = max((int(entry["data_offsets"][1]) for entry in stated.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path}: not a safetensors file (its header is damaged); download it again") from error
-    if whole:
-        raise CheckpointError(f"{path}: {len(whole)} tensors are no floating-point numbers ({_some(whole)})")
     if end != size - 8 - length:
         state = "truncated" if end > size - 8 - length else "too long"
         raise CheckpointError(
             f"{path}: {state}, it has {size} bytes and its header asks for {end + 8 + length}; download it again"
         )
-    return shapes
+    return entries, metadata
+
+
+def _entry(stated: Mapping[str, Any], base: int) -> Entry:
+    start, end = (int(offset) for offset in stated["data_offsets"])
+    return Entry(str(stated["dtype"]), tuple(int(n) for n in stated["shape"]), base + start, end - start)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -179,16 +258,16 @@ def _check_numbering(folder: Path, files: list[Path]) -> None:
 def _reader(path: Path) -> Callable[[str], torch.Tensor]:
     if path.suffix in PICKLED:
         return _load_pickle(path).__getitem__
+    if path.suffix == GGUF:
+        from vace.models.gguf_files import reader
+
+        return reader(path)
     from safetensors import SafetensorError, safe_open
 
     try:
         return safe_open(str(path), framework="pt", device="cpu").get_tensor
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged safetensors file ({error}); download it again") from error
-
-
-def _pickle_shapes(path: Path) -> dict[str, Shape]:
-    return {key: tuple(tensor.shape) for key, tensor in _load_pickle(path).items()}
 
 
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:

@@ -1,16 +1,17 @@
 """Where a base model lies and how its folder is laid out, found without loading anything.
 
-Three layouts are read at any size. 'wan', the original's: config.json, diffusion_pytorch_model*.safetensors,
+Four layouts are read at any size. 'wan', the original's: config.json, diffusion_pytorch_model*.safetensors,
 models_t5_*.pth, Wan2.1_VAE.pth and a tokenizer folder. 'diffusers': transformer/, text_encoder/, vae/, tokenizer/.
-'ltx': one .safetensors with transformer and VAE, text_encoder/ and tokenizer/ beside it. A folder may carry a
-`vace.json` with defaults for the flags a user leaves out.
+'single': Wan's transformer in one or two files of any name, the rest wherever it lies (see single_files.py,
+companions.py). 'ltx': one .safetensors with transformer and VAE, text_encoder/ and tokenizer/ beside it. A folder may
+carry a `vace.json` with defaults for the flags a user leaves out.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,30 +19,28 @@ from typing import Any
 from vace import hub
 from vace.bases import LTX, MODELS, WAN, Base, base_of_model
 from vace.errors import CheckpointError, InputError, MissingWeights, nearest
+from vace.models import companions, single_files
+from vace.models.layouts import Component, diffusers_parts, ltx_parts, original_parts, tokenizer_folder
 from vace.weight_files import find_files, fingerprint, read_header, read_json
 
 TINY = "tiny"
-_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 _LTX_KEY, _VACE_KEY = "patchify_proj.weight", "patchify_context_proj."
 _OF_WAN = ("diffusion_pytorch_model", "models_t5", "Wan2.1_VAE")
+_COMPANIONS = "Wan-AI/Wan2.1-T2V-1.3B"  # holds the same text encoder, VAE and tokenizer
+_COMPANION_FILES = {
+    "text encoder": "models_t5_umt5-xxl-enc-bf16.pth", "VAE": "Wan2.1_VAE.pth",
+    "tokenizer": "google/umt5-xxl/tokenizer.json google/umt5-xxl/tokenizer_config.json",
+}  # fmt: skip
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
-
-
-@dataclass(frozen=True)
-class Component:
-    """One part of a checkpoint: its weight files and the json that states its sizes, where there is one."""
-
-    files: tuple[Path, ...]
-    config: Path | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A base model on this machine, found but not loaded.
 
-    layout: 'wan', 'diffusers' or 'ltx'. base: the base model, 'wan' or 'ltx'. name: what its results are filed under.
-    defaults: the content of vace.json. is_toy: True for a model that only shows that everything works. settings: json
-    given by `--config`, or None.
+    layout: 'wan', 'diffusers', 'single' or 'ltx'. base: the base model, 'wan' or 'ltx'. name: what its results are
+    filed under. defaults: the content of vace.json. is_toy: True for a model that only shows that everything works.
+    settings: json given by `--config`, or None.
     """
 
     path: Path
@@ -75,54 +74,70 @@ def find_checkpoint(
     no_download: bool = False,
     config: str | None = None,
     text_encoder_path: str | None = None,
+    vae_path: str | None = None,
 ) -> Checkpoint:
     """The checkpoint meant by `--ckpt_dir` and `--model_name`; a model that was named is never replaced by another.
 
-    ckpt_dir: a folder, LTX's single file, a hub id (`org/name`) or 'tiny'. model_name: a key of MODELS, a repository
-    name, or 'tiny'. With neither, a published model of `base` found on this machine, else the embedded one. config: a
-    json with what the tensors cannot tell. text_encoder_path: the folder with text_encoder/ and tokenizer/, where LTX's
-    are not beside its file. Raises MissingWeights, CheckpointError, or InputError for an unknown name, for a model of
-    another base, and for two that disagree.
+    ckpt_dir: a folder, a single file, Wan's T2V and VACE module as 'FILE+FILE', a hub id (`org/name`) or 'tiny'.
+    model_name: a key of MODELS, a repository name, or 'tiny'. With neither, a published model of `base` found on this
+    machine, else the embedded one. config: a json with what the tensors cannot tell. text_encoder_path: the folder with
+    text_encoder/ and tokenizer/, where LTX's are not beside its file; for Wan a text encoder's file or folder to use
+    instead of the checkpoint's own. vae_path: likewise Wan's VAE. Raises MissingWeights, CheckpointError, or InputError
+    for an unknown name, for a model of another base, and for two that disagree.
     """
     settings = Path(config) if config else None
     if settings is not None and not settings.is_file():
         wanted = "num_attention_heads" if base is LTX else "num_heads, vace_layers and text_len"
         raise InputError(f"--config {config}: no such file; give a json with {wanted}")
-    if text_encoder_path is not None and base is not LTX:
-        raise InputError("--text_encoder_path: for --base ltx; the text encoder of Wan lies in its checkpoint's folder")
-    texts = _texts_folder(text_encoder_path) if text_encoder_path else None
+    if vae_path is not None and base is LTX:
+        raise InputError("--vae_path: for --base wan; LTX's file holds its VAE")
+    texts = Path(text_encoder_path).expanduser() if text_encoder_path else None
+    texts = _texts_folder(text_encoder_path) if text_encoder_path and base is LTX else texts
+    vae = Path(vae_path).expanduser() if vae_path else None
     name = _model_key(model_name, base) if model_name else None
     if ckpt_dir:
-        folder = tiny_folder(base) if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download, base)
-        found = open_checkpoint(folder, settings, texts, base)
-        if name and _size(name) != _size(found.name) and (found.is_toy or found.name in MODELS or name == TINY):
-            raise InputError(f"--ckpt_dir {ckpt_dir} is {found.name}, --model_name says {name}; leave one of them out")
+        files = single_files.named_files(ckpt_dir) if base is WAN else ()
+        if files:
+            folder = files[0]
+        else:
+            folder = tiny_folder(base) if ckpt_dir == TINY else _explicit_folder(ckpt_dir, no_download, base)
+        found = open_checkpoint(folder, settings, texts, base, vae, files)
+        _check_named(ckpt_dir, name, found)
         return found
     if name:
         named = tiny_folder(base) if name == TINY else _local_folder(name) or _fetched(MODELS[name][0], no_download)
-        return open_checkpoint(named, settings, texts, base)
+        return open_checkpoint(named, settings, texts, base, vae)
     for name in base.models:
         folder = _local_folder(name)
         if folder is not None:
-            return open_checkpoint(folder, settings, texts, base)
-    return open_checkpoint(tiny_folder(base), settings, texts, base)
+            return open_checkpoint(folder, settings, texts, base, vae)
+    return open_checkpoint(tiny_folder(base), settings, texts, base, vae)
 
 
 def open_checkpoint(
-    place: Path, settings: Path | None = None, texts: Path | None = None, base: Base | None = None
+    place: Path,
+    settings: Path | None = None,
+    texts: Path | None = None,
+    base: Base | None = None,
+    vae: Path | None = None,
+    files: tuple[Path, ...] = (),
 ) -> Checkpoint:
-    """The checkpoint at `place` (a folder, or LTX's single file), its layout recognised and all its files present.
+    """The checkpoint at `place` (a folder, or a single file), its layout recognised and all its files present.
 
-    base: which base model it must be, where that is known. Raises MissingWeights when parts are absent (all of them
-    named), CheckpointError for damaged json or shards, InputError for a model of another base.
+    base: which base model it must be, where that is known. texts: LTX's folder of texts, or Wan's text encoder to use.
+    vae: Wan's VAE to use. files: what makes Wan's transformer, where it is more than the file at `place`. Raises
+    MissingWeights when parts are absent (all of them named), CheckpointError for damaged json or shards, InputError for
+    a model of another base.
     """
     if place.is_dir() and not os.access(place, os.R_OK | os.X_OK):
         raise CheckpointError(f"{place}: cannot be read; check its permissions")
-    layout, parts = _recognised(place, texts, base)
+    layout, parts = _recognised(place, texts, base, vae, files)
     folder = place.parent if place.is_file() else place
     absent = [what for what, part in parts.items() if part is None]
     if len(absent) == len(parts):
         raise MissingWeights(f"{place}: {_nothing(base)}; {_advice(place, base)}")
+    if absent and layout == "single":
+        raise MissingWeights(f"{place}: {_without_companions(absent)}")
     if absent:
         raise MissingWeights(f"{place}: incomplete, no {', no '.join(absent)}; {_advice(place, base)}")
     defaults = read_json(folder / "vace.json") if (folder / "vace.json").is_file() else {}
@@ -130,14 +145,14 @@ def open_checkpoint(
         raise CheckpointError(
             f"{folder / 'vace.json'}: its name is no plain name; letters, digits, '.', '-' and '_' are"
         )
-    transformer, text_encoder, vae, tokenizer = parts.values()
+    transformer, text_encoder, decoder, tokenizer = parts.values()
     return Checkpoint(
         path=place,
         layout=layout,
         name=str(defaults.get("name") or _known_name(folder) or _plain_name(place)),
         transformer=transformer,
         text_encoder=text_encoder,
-        vae=vae,
+        vae=decoder,
         tokenizer=tokenizer,
         is_toy=bool(defaults.get("toy", False)),
         defaults=defaults,
@@ -145,27 +160,93 @@ def open_checkpoint(
     )
 
 
-def _recognised(place: Path, texts: Path | None, base: Base | None) -> tuple[str, dict[str, Any]]:
-    """The layout at `place`, and the four parts found there (None: absent)."""
-    if place.is_file() and not _is_ltx(place):
-        raise CheckpointError(
-            f"{place}: a file, and no LTX model; --ckpt_dir takes the folder that holds the whole model, or LTX's "
-            "single .safetensors"
+def _check_named(ckpt_dir: str, name: str | None, found: Checkpoint) -> None:
+    """Raise InputError where the checkpoint is not the model that was named, as far as can be told."""
+    if name and _size(name) != _size(found.name) and (found.is_toy or found.name in MODELS or name == TINY):
+        raise InputError(f"--ckpt_dir {ckpt_dir} is {found.name}, --model_name says {name}; leave one of them out")
+    size = single_files.size_of(found.transformer.files) if name and found.layout == "single" else None
+    if size is not None and size != _size(name):
+        raise InputError(
+            f"--ckpt_dir {ckpt_dir} is of the size {size}, --model_name says {name}; leave one of them out"
         )
-    single = place if place.is_file() else single_file(place)
+
+
+def _recognised(
+    place: Path, texts: Path | None, base: Base | None, vae: Path | None, files: tuple[Path, ...]
+) -> tuple[str, dict[str, Any]]:
+    """The layout at `place`, and the four parts found there (None: absent)."""
+    single = place if place.is_file() and _is_ltx(place) else single_file(place)
     if single is not None:
         if base is WAN:
             raise InputError(f"--ckpt_dir {place}: a model of LTX; run it with `vace ltx`, or `--base ltx`")
-        return LTX.name, _single_parts(single, texts or single.parent)
+        return LTX.name, ltx_parts(single, texts or single.parent)
+    if place.is_file():
+        if base is LTX or place.suffix not in single_files.SUFFIXES:
+            raise CheckpointError(
+                f"{place}: a file, and no LTX model; --ckpt_dir takes the folder that holds the whole model, LTX's "
+                "single .safetensors, or Wan's transformer as .safetensors or .gguf (with `vace wan`)"
+            )
+        return "single", _parts_around(files or (place,), texts, vae)
     layout = "diffusers" if (place / "transformer").is_dir() else WAN.name
-    parts = _diffusers_parts(place) if layout == "diffusers" else _original_parts(place)
+    parts = diffusers_parts(place) if layout == "diffusers" else original_parts(place)
     if base is LTX:
         if parts and any(part for what, part in parts.items() if "tokenizer" not in what):
             raise InputError(
                 f"--ckpt_dir {place}: no single LTX file; a model of Wan runs with `vace wan`, or `--base wan`"
             )
         return LTX.name, dict.fromkeys((*parts,))
-    return layout, parts
+    if layout == WAN.name and place.is_dir() and next(iter(parts.values())) is None:
+        found = single_files.files_in(place)
+        if found:
+            return "single", _parts_around(found, texts, vae)
+    return layout, _replaced(parts, texts, vae)
+
+
+def _parts_around(files: tuple[Path, ...], texts: Path | None, vae: Path | None) -> dict[str, Any]:
+    """The parts of a model whose transformer is in files of its own."""
+    files = single_files.checked_files(files)
+    search = companions.Search(files, single_files.fit_of(files), _other_folders)
+    encoder, tokenizer = companions.given_text_encoder(str(texts)) if texts else (search.text_encoder(), None)
+    return {
+        "transformer": single_files.transformer_component(files),
+        "text encoder": encoder,
+        "VAE": companions.given_vae(str(vae)) if vae else search.vae(),
+        "tokenizer": tokenizer or search.tokenizer(encoder),
+    }
+
+
+def _replaced(parts: dict[str, Any], texts: Path | None, vae: Path | None) -> dict[str, Any]:
+    """The parts of a folder, those that were given instead of its own."""
+    transformer, encoder, decoder, tokenizer = parts
+    if texts is not None:
+        parts[encoder], own = companions.given_text_encoder(str(texts))
+        parts[tokenizer] = own or parts[tokenizer]
+    if vae is not None:
+        parts[decoder] = companions.given_vae(str(vae))
+    return parts
+
+
+def _other_folders() -> Iterator[Path]:
+    """Models of Wan on this machine, whole or not: those of VACE first, then whatever lies beside them, then cached."""
+    yield from (folder for name in WAN.models for folder in folders_of(name) if folder.is_dir())
+    for root in _roots():
+        yield from sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else ()
+    for repository in (*(one for name in WAN.models for one in MODELS[name]), _COMPANIONS):
+        cached = hub.cached_folder(repository)
+        if cached is not None:
+            yield cached
+
+
+def _without_companions(absent: list[str]) -> str:
+    """What to do about a single file's missing text encoder, VAE or tokenizer."""
+    flags = {"text encoder": "--text_encoder_path FILE", "VAE": "--vae_path FILE"}
+    named = [flags[what] for what in absent if what in flags]
+    files = " ".join(_COMPANION_FILES[what] for what in absent)
+    either = f"give {' and '.join(named)}, or " if named else ""
+    return (
+        f"no {', no '.join(absent)} for this transformer in the same file, beside it, in a ComfyUI tree around it or "
+        f"in a Wan model below ./models; {either}get it with: {hub.command(_COMPANIONS, files + ' ')}"
+    )
 
 
 def _texts_folder(text_encoder_path: str) -> Path:
@@ -173,7 +254,7 @@ def _texts_folder(text_encoder_path: str) -> Path:
     folder = Path(text_encoder_path).expanduser()
     if folder.name == "text_encoder" and not (folder / "text_encoder").is_dir():
         folder = folder.parent
-    if not (find_files(folder / "text_encoder", "model") and _tokenizer_folder(folder)):
+    if not (find_files(folder / "text_encoder", "model") and tokenizer_folder(folder)):
         raise InputError(
             f"--text_encoder_path {text_encoder_path}: holds no text_encoder/model*.safetensors beside a tokenizer/; "
             "give the folder that has both"
@@ -267,8 +348,11 @@ def _local_folder(name: str) -> Path | None:
 
 def folders_of(name: str) -> list[Path]:
     """Where a published model is looked for before the hub cache: below ./models and $VACE_MODELS."""
-    roots = [Path("models"), *(Path(root).expanduser() for root in [os.environ.get("VACE_MODELS")] if root)]
-    return [root / repository.partition("/")[2] for repository in MODELS[name] for root in roots]
+    return [root / repository.partition("/")[2] for repository in MODELS[name] for root in _roots()]
+
+
+def _roots() -> list[Path]:
+    return [Path("models"), *(Path(root).expanduser() for root in [os.environ.get("VACE_MODELS")] if root)]
 
 
 def _fetched(repository: str, no_download: bool) -> Path:
@@ -310,56 +394,3 @@ def _nothing(base: Base | None) -> str:
 def _plain_name(place: Path) -> str:
     """What results of a checkpoint without a name are filed under."""
     return re.sub(r"[^\w.-]", "-", place.stem if place.is_file() else place.resolve().name) or "model"
-
-
-def _single_parts(file: Path, texts: Path) -> dict[str, Any]:
-    """The parts of the LTX layout: `texts` holds text_encoder/ and tokenizer/."""
-    whole = Component((file,))
-    encoder = texts / "text_encoder"
-    return {
-        "*.safetensors": whole,
-        "text_encoder/model*.safetensors": _component(find_files(encoder, "model"), encoder / "config.json"),
-        "vae": whole,
-        "tokenizer folder (tokenizer.json or spiece.model)": _tokenizer_folder(texts),
-    }
-
-
-def _diffusers_parts(folder: Path) -> dict[str, Any]:
-    weights = {"transformer": "diffusion_pytorch_model", "text_encoder": "model", "vae": "diffusion_pytorch_model"}
-    parts: dict[str, Any] = {
-        f"{name}/{stem}*.safetensors": _component(find_files(folder / name, stem), folder / name / "config.json")
-        for name, stem in weights.items()
-    }
-    parts["tokenizer folder (tokenizer.json or spiece.model)"] = _tokenizer_folder(folder)
-    return parts
-
-
-def _original_parts(folder: Path) -> dict[str, Any]:
-    stem = "diffusion_pytorch_model"
-    return {
-        f"{stem}*.safetensors": _component(find_files(folder, stem), folder / "config.json"),
-        "models_t5_*.pth": _component(_pickled_or_safe(folder, "models_t5_*")),
-        "Wan2.1_VAE.pth": _component(_pickled_or_safe(folder, "Wan2.1_VAE")),
-        "tokenizer folder (tokenizer.json or spiece.model)": _tokenizer_folder(folder),
-    }
-
-
-def _component(files: tuple[Path, ...], config: Path | None = None) -> Component | None:
-    return Component(files, config if config and config.is_file() else None) if files else None
-
-
-def _pickled_or_safe(folder: Path, stem: str) -> tuple[Path, ...]:
-    """The safetensors file of that name, else the pickled one."""
-    for suffix in (".safetensors", ".pth"):
-        found = sorted(folder.glob(stem + suffix))
-        if found:
-            return tuple(found[:1])
-    return ()
-
-
-def _tokenizer_folder(folder: Path) -> Path | None:
-    """The folder below `folder` that holds a tokenizer: "tokenizer", google/umt5-xxl, or any other; else None."""
-    depths = ("", "*/", "*/*/")  # no deeper: the folder may be anything, a home directory too
-    found = {path.parent for name in _TOKENIZER_FILES for depth in depths for path in folder.glob(depth + name)}
-    preferred = [folder / "tokenizer", folder / "google" / "umt5-xxl"]
-    return next((path for path in [*preferred, *sorted(found)] if path in found), None)

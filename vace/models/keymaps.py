@@ -1,7 +1,8 @@
 """Names of the tensors: from the original's spelling to that of the diffusers and transformers classes.
 
 Each map leaves names it does not know as they are, so that an unknown tensor is reported under its own name, and files
-that already use the classes' spelling pass through unchanged.
+that already use the classes' spelling pass through unchanged. What single files put in front of every name is dropped;
+in one that holds several components, the names of the others are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ _CLASS_SPELLING = {
     "vae": "encoder.conv_in.",
     "text_encoder": "encoder.block.",
 }
+
+# What a component's names may begin with in a single file, the longer before what it begins with.
+_PREFIXES = {
+    "transformer": ("model.diffusion_model.", "diffusion_model."),
+    "text_encoder": ("text_encoders.umt5xxl.transformer.", "umt5xxl.transformer."),
+    "vae": ("first_stage_model.", "vae.", "model."),
+}
+# The first words of names in a file that holds several components.
+_BUNDLED = ("model.diffusion_model.", "diffusion_model.", "text_encoders.", "first_stage_model.", "vae.")
 
 _TRANSFORMER = (
     (r"^time_embedding\.0\.", "condition_embedder.time_embedder.linear_1."),
@@ -70,13 +80,34 @@ _TABLES = {"transformer": _TRANSFORMER, "text_encoder": _TEXT_ENCODER, "vae": _V
 
 
 def class_names(component: str, keys: Iterable[str]) -> dict[str, str]:
-    """name in the file -> name in the class, for component 'transformer', 'vae' or 'text_encoder'."""
-    keys = list(keys)
-    if any(key.startswith(_CLASS_SPELLING[component]) for key in keys):
-        return {key: key for key in keys}
+    """name in the file -> name in the class, for component 'transformer', 'vae' or 'text_encoder'.
+
+    Of a file that bundles several components, only the names of this one.
+    """
+    bare = _bare_names(component, list(keys))
+    # Class names pass through the transformer's table unchanged, so that a file may continue one in another spelling.
+    is_class = any(name.startswith(_CLASS_SPELLING[component]) for name in bare.values())
+    if is_class and component != "transformer":
+        return bare
     table = [(re.compile(pattern), new) for pattern, new in _TABLES[component]]
-    stages = _decoder_stages(keys) if component == "vae" else {}
-    return {key: _rename(_staged(key, stages), table) for key in keys}
+    stages = _decoder_stages(list(bare.values())) if component == "vae" else {}
+    return {key: _rename(_staged(name, stages), table) for key, name in bare.items()}
+
+
+def _bare_names(component: str, keys: list[str]) -> dict[str, str]:
+    """name in the file -> the same without its prefix; names of other components are left out."""
+    own = _PREFIXES[component]
+    return {key: _without(own, key) for key in keys if _is_own(own, key)}
+
+
+def _is_own(prefixes: tuple[str, ...], key: str) -> bool:
+    """Whether a name is none of another component's in a file that holds several."""
+    bundle = next((prefix for prefix in _BUNDLED if key.startswith(prefix)), None)
+    return bundle is None or any(prefix.startswith(bundle) for prefix in prefixes if key.startswith(prefix))
+
+
+def _without(prefixes: tuple[str, ...], key: str) -> str:
+    return next((key[len(prefix) :] for prefix in prefixes if key.startswith(prefix)), key)
 
 
 def _rename(key: str, table: list[tuple[re.Pattern[str], str]]) -> str:
@@ -103,4 +134,4 @@ def _decoder_stages(keys: list[str]) -> dict[str, str]:
 
 def _staged(key: str, stages: dict[str, str]) -> str:
     match = re.match(r"decoder\.upsamples\.\d+\.", key)
-    return stages[match.group()] + key[match.end() :] if match else key
+    return stages[match.group()] + key[match.end() :] if match and stages else key

@@ -23,6 +23,7 @@ _KEPT_FLOAT32 = {
     ("ltx", "vae"): ("^latents_mean", "^latents_std", "timestep_scale_multiplier"),
 }  # fmt: skip
 _LISTED = 4
+Change = Callable[[str, torch.Tensor], torch.Tensor]  # (name in the class, tensor) -> tensor of that shape and type
 _BAD_SETTINGS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError)
 
 
@@ -60,20 +61,57 @@ def check_parts(parts: Mapping[str, Part]) -> None:
             )
 
 
-def build(part: Part, dtype: torch.dtype, device: str | torch.device = "cpu") -> nn.Module:
+def build(
+    part: Part,
+    dtype: torch.dtype,
+    device: str | torch.device = "cpu",
+    quantize: str | None = None,
+    change: Change | None = None,
+) -> nn.Module:
     """The component with its weights on `device` in `dtype`, ready to run and without gradients.
 
-    Each tensor goes there as it is read, so that the processor's memory never holds the whole of it.
+    Each tensor goes there as it is read, so that the processor's memory never holds the whole of it. quantize: 'int8'
+    or 'fp8', weights of the linear layers rounded as they arrive (see vace.speed.quantize; needs torchao), so that the
+    device never holds the whole of them either. change: what is done to each tensor before that, by its name in the
+    class (a LoRA that is fused). Raises CheckpointError, and what `vace.speed.quantize.rounder` raises.
     """
     model = _empty_model(part)
     wanted = _match(model, part)
+    rounded, layers = _rounding(model, quantize, device)
     state = {}
     for key in wanted:
         tensor = part.weights.read(_file_key(part, key))
-        state[key] = tensor.to(device, torch.float32 if _stays_float32(part, key) else dtype)
+        tensor = tensor.to(device, torch.float32 if _stays_float32(part, key) else dtype)
+        tensor = change(key, tensor) if change else tensor
+        state[key] = rounded(tensor) if key in layers else tensor
     part.weights.close()
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval().to(device)  # tables that are computed, not stored, go there too
+
+
+def _rounding(model: nn.Module, kind: str | None, device: str | torch.device) -> tuple[Callable | None, set[str]]:
+    """What rounds a weight, and the weights it is for; nothing where none is asked for."""
+    if kind is None:
+        return None, set()
+    from vace.speed.quantize import layer_names, rounder
+
+    return rounder(kind, device), {f"{name}.weight" for name in layer_names(model)}
+
+
+def device_bytes(part: Part, dtype: torch.dtype, quantize: str | None = None) -> int:
+    """What the weights of `build(part, dtype, device, quantize)` take, from names and shapes alone.
+
+    Raises CheckpointError for settings that make no model.
+    """
+    from vace.speed.quantize import layer_names, rounded_bytes
+
+    model = _empty_model(part)
+    rounded = {f"{name}.weight" for name in layer_names(model)} if quantize else set()
+    total = sum(buffer.numel() * buffer.itemsize for buffer in model.buffers())
+    for key, tensor in model.named_parameters():  # a table under two names counts once
+        wide = torch.float32 if _stays_float32(part, key) else dtype
+        total += rounded_bytes(tensor.shape, quantize) if key in rounded else tensor.numel() * wide.itemsize
+    return total
 
 
 def _stays_float32(part: Part, key: str) -> bool:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vace.models.checkpoints import Checkpoint, Component
+from vace.errors import CheckpointError
+from vace.models.checkpoints import Checkpoint
 from vace.models.configs import text_config, transformer_config, vae_config
 from vace.models.keymaps import class_names
+from vace.models.layouts import Component
 from vace.weight_files import WeightFiles, open_weights, read_json
 
 COMPONENTS = ("transformer", "text_encoder", "vae")
@@ -33,7 +35,8 @@ class Part:
 def read_part(checkpoint: Checkpoint, component: str) -> Part:
     """The sizes and tensor names of 'transformer', 'text_encoder' or 'vae'. Raises CheckpointError."""
     found: Component = getattr(checkpoint, component)
-    source = str(found.files[0] if len(found.files) == 1 else found.files[0].parent)
+    is_named = len(found.files) == 1 or checkpoint.layout == "single"
+    source = " + ".join(str(path) for path in (found.files if is_named else [found.files[0].parent]))
     weights = open_weights(found.files)
     is_single = checkpoint.base == "ltx" and component != "text_encoder"
     return (_read_single if is_single else _read_own)(component, checkpoint, found, weights, source)
@@ -41,7 +44,7 @@ def read_part(checkpoint: Checkpoint, component: str) -> Part:
 
 def _read_own(component: str, checkpoint: Checkpoint, found: Component, weights: WeightFiles, source: str) -> Part:
     """Of files of its own, with a json beside them or none."""
-    names = {new: old for old, new in class_names(component, weights.shapes).items()}
+    names = _class_to_file(component, weights, source)
     shapes = {new: weights.shapes[old] for new, old in names.items()}
     stated = read_json(found.config) if found.config else {}
     if component == "transformer":
@@ -53,6 +56,16 @@ def _read_own(component: str, checkpoint: Checkpoint, found: Component, weights:
     else:
         config = text_config(shapes, stated, source)
     return Part(component, config, weights, names, source, checkpoint.base)
+
+
+def _class_to_file(component: str, weights: WeightFiles, source: str) -> dict[str, str]:
+    """tensor name in the class -> in the file. Raises CheckpointError for a tensor that is there under two names."""
+    names: dict[str, str] = {}
+    for old, new in class_names(component, weights.shapes).items():
+        if new in names:
+            raise CheckpointError(f"{source}: the tensor {new} is there twice, as {names[new]} and as {old}")
+        names[new] = old
+    return names
 
 
 def _read_single(component: str, checkpoint: Checkpoint, found: Component, weights: WeightFiles, source: str) -> Part:

@@ -70,7 +70,7 @@ def test_a_text_encoder_elsewhere(empty_machine):
         find_checkpoint("one", None, base=LTX)
     found = find_checkpoint("one", None, base=LTX, text_encoder_path="texts")
     assert found.text_encoder.files[0].parent.parent.name == "texts" and found.name == "one"
-    with pytest.raises(InputError, match="--text_encoder_path: for --base ltx"):
+    with pytest.raises(InputError, match="--text_encoder_path texts: no UMT5 text encoder in this folder"):
         find_checkpoint("tiny", None, base=WAN, text_encoder_path="texts")
 
 

@@ -15,9 +15,9 @@ def test_published_defaults():
     settings = resolve_settings("a cat", {}, {})
     assert (settings.steps, settings.shift, settings.guidance_scale, settings.seed) == (50, 16.0, 5.0, 2025)
     assert (settings.area.width, settings.area.height, settings.area.max_tokens) == (832, 480, 32760)
-    assert (
-        settings.options == {"sampler": "unipc"} and settings.context_scale == 1.0 and settings.negative_prompt is None
-    )
+    assert settings.options["sampler"] == "unipc" and settings.negative_prompt is None
+    assert settings.context_scale == settings.options["context_end"] == 1.0
+    assert settings.options["step_cache"] == 0 and settings.options["guidance_interval"] == (0, 1)  # all exact
     assert settings.asked_frames is None and settings.frame_num == 81
 
 

@@ -12,8 +12,8 @@ from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest, split_li
 
 log = logging.getLogger("vace")
 
-NAMES = ("ckpt_dir", "model_name", "text_encoder_path", "stg_skip_layers", "task", "mode", "from", "resume",
-         "frame_range", "preset")  # fmt: skip
+NAMES = ("ckpt_dir", "model_name", "text_encoder_path", "vae_path", "lora", "stg_skip_layers", "task", "mode", "from",
+         "resume", "frame_range", "preset")  # fmt: skip
 WORDS = ("bbox", "label", "caption", "ref_bbox", "ref_label", "ref_caption")  # materials that are no files
 
 

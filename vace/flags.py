@@ -68,11 +68,19 @@ FLAGS = (
     Flag("src_ref_images", "list", "reference pictures, separated by commas", _EXTEND),
     Flag("prompt", "text", "what the video shows, described (not an instruction)", _MAKE),
     Flag("negative_prompt", "text", "what it shall not look like (the model's own; '' for none)", _MAKE),
-    Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, LTX's .safetensors or its folder, hub"
-         " id, or tiny", (*_MAKE, DEMO), ("ckpt_path",)),
+    Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, a transformer's .safetensors or .gguf,"
+         " T2V.safetensors+VACE_MODULE.safetensors, LTX's .safetensors or its folder, hub id, or tiny",
+         (*_MAKE, DEMO), ("ckpt_path",)),
     Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, vace-ltx-0.9, tiny",
          (*_MAKE, DEMO)),
-    Flag("text_encoder_path", "text", "folder with text_encoder/ and tokenizer/ (the checkpoint's own)", _LTX),
+    Flag("text_encoder_path", "text", "folder with text_encoder/ and tokenizer/, or Wan's text encoder as a file (the"
+         " checkpoint's own)", _MAKE),
+    Flag("vae_path", "text", "the VAE's file or folder, for a transformer in a file of its own (found beside it)",
+         _WAN),
+    Flag("lora", "text", "LoRAs fused into the transformer: FILE, FOLDER or HUB_ID[:FILE], each with =WEIGHT (1),"
+         " separated by commas", _WAN),
+    Flag("quantize", ("int8", "fp8"), "round weights to 8 bits as they are read: half the memory; needs vace[quant]",
+         _MAKE),
     Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
     Flag("no_download", "bool", "never fetch weights", (*_ALL, PROMPT, DEMO)),
     Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it (wan 480p, ltx 768x512)", _ALL),
@@ -85,14 +93,23 @@ FLAGS = (
     Flag("fill_mask", ("auto", "neutral", "keep"), "gray under the white of the mask: as the manifest says, yes, no",
          _MAKE),
     Flag("preset", "text", "several settings at once, which flags of their own still change: quality (as published), or"
-         " balanced (3/5 of the steps)", _MAKE),
+         " balanced (3/5 of the steps), or turbo (Wan with a LoRA distilled to 4 steps)", _MAKE),
     Flag("steps", "int", "denoising steps (wan 50, ltx 40)", _MAKE, ("sample_steps", "num_inference_steps")),
     Flag("shift", "float", "time shift of the schedule (wan 16, ltx by the number of tokens)", _MAKE,
          ("sample_shift",)),
     Flag("guidance_scale", "float", "how strictly the prompt is followed; 1 = off, faster (wan 5, ltx 3)", _MAKE,
          ("sample_guide_scale",)),
     Flag("context_scale", "float", "how strongly video, mask and references lead; 0 = not at all (1)", _MAKE),
-    Flag("sampler", "text", "unipc or dpm++", _WAN, ("sample_solver",)),
+    Flag("sampler", "text", "unipc or dpm++; lcm or euler for models distilled to few steps", _WAN, ("sample_solver",)),
+    Flag("context_end", "float", "video, mask and references lead in this first part of the steps only, 0 to 1; below 1"
+         " faster (1)", _WAN),
+    Flag("guidance_interval", "text", "guidance in this part of the steps only, LOW,HIGH, such as 0,0.8; faster (0,1)",
+         _WAN),
+    Flag("step_cache", "float", "serve a step from the one before while inputs have changed by less than this share,"
+         " 0.03 to 0.1; approximate, faster (0: off)", _WAN),
+    Flag("attention", "text", "kernel: auto, sdpa, cudnn, flash, flash3, or sage (approximate); each proven before use",
+         _WAN),
+    Flag("compile", "bool", "compile the transformer's blocks: some minutes once, then faster", _WAN),
     Flag("stg_scale", "float", "spatio-temporal guidance: how far from what skipped layers give; 0 = off, faster (1)",
          _LTX),
     Flag("stg_rescale", "float", "how far its result is brought back to the usual contrast; exactly 1 = off, as in the"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from vace.bases import LTX, Base, find_base
 from vace.conditioning.sizes import parse_size
@@ -11,11 +12,16 @@ from vace.errors import CheckpointError, InputError
 from vace.prompts.modes import PLAIN
 from vace.settings import Settings, describe_preset, resolve_settings
 
+if TYPE_CHECKING:
+    import torch
+
 log = logging.getLogger("vace")
 
 SIDES = ("width", "height")
+# Published by lightx2v: 4 steps, no guidance, shift 5 (their wan_t2v_distill_lora_4step_cfg.json).
+TURBO_LORA = "lightx2v/Wan2.1-Distill-Loras:wan2.1_t2v_14b_lora_rank64_lightx2v_4step.safetensors"
 # What says which model serves; each command takes those it has flags for.
-MODEL_FLAGS = ("ckpt_dir", "model_name", "config", "text_encoder_path", "no_download")
+MODEL_FLAGS = ("ckpt_dir", "model_name", "config", "text_encoder_path", "vae_path", "lora", "quantize", "no_download")
 # What says how the prompt is extended; the text that came of it takes their place in the manifest.
 PROMPT_FLAGS = ("use_prompt_extend", "prompt_model", "prompt_api", "prompt_api_model", "prompt_api_timeout",
                 "prompt_fallback")  # fmt: skip
@@ -26,7 +32,8 @@ class Job:
     """Everything a generation needs, checked, before anything heavy is loaded.
 
     checked: the checkpoint's parts and tokenizer, as `check_checkpoint` gives them. extension: what became of the
-    prompt, for the manifest; None while, or where, it is as the user gave it. fingerprint: of the checkpoint's files.
+    prompt, for the manifest; None while, or where, it is as the user gave it. fingerprint: of the checkpoint's files,
+    its LoRAs and how its weights are rounded. loras: what is fused into the transformer. quantize: None, 'int8', 'fp8'.
     """
 
     checkpoint: object
@@ -35,6 +42,8 @@ class Job:
     checked: tuple
     extension: dict | None = None
     fingerprint: str = ""
+    loras: tuple = ()
+    quantize: str | None = None
 
     @property
     def base(self) -> Base:
@@ -61,7 +70,7 @@ def prepare_job(prompt: str | None, *, base: str = "wan", prompt_extension: dict
 
     checkpoint = find_checkpoint(
         given.get("ckpt_dir"), given.get("model_name"), base=kind, no_download=bool(given.get("no_download")),
-        config=given.get("config"), text_encoder_path=given.get("text_encoder_path"),
+        config=given.get("config"), text_encoder_path=given.get("text_encoder_path"), vae_path=given.get("vae_path"),
     )  # fmt: skip
     try:
         resolve_settings(prompt, {}, checkpoint.defaults, kind)
@@ -73,15 +82,48 @@ def prepare_job(prompt: str | None, *, base: str = "wan", prompt_extension: dict
     from vace.devices import pick_device, pick_dtype
     from vace.models.engine import check_checkpoint
 
-    pick_dtype(settings.dtype, pick_device(settings.device))
+    device = pick_device(settings.device)
+    pick_dtype(settings.dtype, device)
     pick_device(settings.noise_device, "--noise_device")
     checked = check_checkpoint(checkpoint)
     kind.module("engine").check_settings(settings, checked[0])
+    loras, quantize = _checked_changes(given, checked[0], device, settings.t5_cpu)
     extension = prompt_extension if prompt_extension and prompt_extension["after"] == settings.prompt else None
-    job = Job(checkpoint, settings, given, checked, extension, checkpoint.fingerprint())
+    marks = (checkpoint.fingerprint(), *_marks(loras, quantize))
+    job = Job(checkpoint, settings, given, checked, extension, "-".join(marks), loras, quantize)
     if extension or given.get("use_prompt_extend") in (None, PLAIN):
         kind.module("engine").check_prompt(settings.prompt)
     return job
+
+
+def _checked_changes(given: dict, parts: dict, device: torch.device, t5_cpu: bool) -> tuple[tuple, str | None]:
+    """The LoRAs, held against the transformer, and how weights are rounded, where the devices can do that."""
+    from vace.speed.lora_sources import parse_loras
+
+    specs, quantize = parse_loras(given.get("lora")), given.get("quantize")
+    if given.get("preset") == "turbo" and not specs:
+        log.warning("--preset turbo is for a model distilled to few steps: name its LoRA with --lora (of Wan 14B: %s)",
+                    TURBO_LORA)  # fmt: skip
+    if quantize is not None:
+        from vace.devices import pick_device
+        from vace.speed.quantize import check_kind
+
+        for home in {device, pick_device("cpu") if t5_cpu else device}:
+            check_kind(quantize, home)
+    if not specs:
+        return (), quantize
+    from vace.speed.lora_check import check_loras
+
+    return check_loras(specs, parts["transformer"], bool(given.get("no_download"))), quantize
+
+
+def _marks(loras: tuple, quantize: str | None) -> list[str]:
+    """What tells a changed model from the plain one: nothing for that."""
+    if not loras:
+        return [quantize] if quantize else []
+    from vace.speed.lora import fingerprint_of
+
+    return [mark for mark in (fingerprint_of(loras), quantize) if mark]
 
 
 def with_extended_prompt(job: Job, task: str | None, refs: int, has_video: bool, has_mask: bool, seconds: float) -> Job:

@@ -141,9 +141,10 @@ def _complete(flags: dict, folder: Path) -> dict:
             flags[flag] = [str(folder / path) for path in split_list(flags[flag], files=True)]
             if not any(item.name == flag and item.kind == "list" for item in flags_for("pipeline")):
                 flags[flag] = flags[flag][0]
-    for flag in ("ckpt_dir", "text_encoder_path", "prompt_model"):
-        if flag in flags and (folder / str(flags[flag])).exists():
-            flags[flag] = str(folder / str(flags[flag]))
+    for flag in ("ckpt_dir", "text_encoder_path", "vae_path", "prompt_model"):
+        if flag in flags:
+            parts = [str(folder / part) if (folder / part).exists() else part for part in str(flags[flag]).split("+")]
+            flags[flag] = "+".join(parts)
     if _layer_files(flags.get("task")):
         layers = parse_layers(str(flags["task"]))
         moved = [_moved(layer, folder) for layer in layers]

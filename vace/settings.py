@@ -14,6 +14,7 @@ from vace.conditioning.sizes import Size, parse_size
 from vace.errors import InputError, nearest
 from vace.materials import check_number
 from vace.runs import draw_seed, split_list
+from vace.speed.guidance_interval import parse_interval
 
 log = logging.getLogger("vace")
 
@@ -38,7 +39,7 @@ SHARED: Mapping[str, object] = {
 SHORT_NAMES = {"frames": "frame_num", "guidance": "guidance_scale"}
 ONE_DEVICE_FLAGS = {"ulysses_size": 1, "ring_size": 1, "dit_fsdp": False, "t5_fsdp": False}
 CHOICES = {
-    "sampler": ("unipc", "dpm++"),
+    "sampler": ("unipc", "dpm++", "lcm", "euler"),
     "stg_mode": ("stg_a", "stg_r"),
     "posterior": ("sample", "mode"),
     "frame_policy": ("auto", "uniform"),
@@ -48,6 +49,8 @@ CHOICES = {
 }
 # Numbers of one base's options: least, most.
 RANGES = {
+    "context_end": (0, 1),
+    "step_cache": (0, 1),
     "frame_rate": (1, 240),
     "stg_scale": (0, 100),
     "stg_rescale": (0, 1),
@@ -182,6 +185,8 @@ def _check(values: dict, base: Base) -> None:
         check_number(name, values.get(name), low, high)
     if "sampler" in values:
         values["sampler"] = str(values["sampler"]).lower()
+    if "guidance_interval" in values:
+        values["guidance_interval"] = parse_interval(values["guidance_interval"])
     if "stg_skip_layers" in values:
         values["stg_skip_layers"] = _layers(values["stg_skip_layers"])
     for name, known in CHOICES.items():

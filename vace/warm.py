@@ -18,8 +18,14 @@ def load_engine(job: Job, device: torch.device) -> Any:
     """An engine for `job`, its weights read when they are first used."""
     settings = job.settings
     return job.base.module("engine").load_engine(
-        job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, job.checked
-    )
+        job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, job.checked,
+        loras=job.loras, quantize=job.quantize, **_of_engine(job),
+    )  # fmt: skip
+
+
+def _of_engine(job: Job) -> dict[str, Any]:
+    """The settings that an engine is made with, rather than asked with."""
+    return {name: job.settings.options[name] for name in job.base.made_with}
 
 
 class Warm:
@@ -32,7 +38,8 @@ class Warm:
     def engine(self, job: Job, device: torch.device) -> Any:
         """The engine of the last job where this one wants the same, else a new one, the old one's memory freed."""
         settings = job.settings
-        key = (job.fingerprint, job.base.name, str(device), settings.dtype, settings.offload_model, settings.t5_cpu)
+        key = (job.fingerprint, job.base.name, str(device), settings.dtype, settings.offload_model, settings.t5_cpu,
+               *_of_engine(job).values())  # fmt: skip
         if self._engine is None or self._engine[0] != key:
             if self._engine is not None:
                 self._engine[1].release()

@@ -27,7 +27,7 @@ def draw_noise(shape: tuple[int, ...], seed: int, device: str | torch.device = "
 
 
 def guided(cond: Predict, uncond: Predict | None, scale: float) -> Predict:
-    """Classifier-free guidance: the velocity with the prompt, moved away from the one without, float32.
+    """Classifier-free guidance of two models seen as functions, float32; see `combine`.
 
     Without `uncond`, or at scale 1, one call per step.
     """
@@ -36,10 +36,14 @@ def guided(cond: Predict, uncond: Predict | None, scale: float) -> Predict:
         velocity = cond(latents, timestep).float()
         if uncond is None or scale == 1:
             return velocity
-        base = uncond(latents, timestep).float()
-        return base + scale * (velocity - base)
+        return combine(velocity, uncond(latents, timestep).float(), scale)
 
     return predict
+
+
+def combine(cond: torch.Tensor, uncond: torch.Tensor, scale: float) -> torch.Tensor:
+    """The velocity with the prompt moved away from the one without, of any shape."""
+    return uncond + scale * (cond - uncond)
 
 
 @torch.no_grad()

@@ -28,8 +28,11 @@ from vace.speed.cpu_convolution import apply_onednn
 if TYPE_CHECKING:
     import numpy as np
 
+    from vace.speed.lora_check import Lora
+
 log = logging.getLogger("vace")
 
+ROUNDED = ("transformer", "text_encoder")  # what --quantize is for
 A_TEXT = "a boat on the sea"  # that every tokenizer of these models can write
 
 
@@ -95,6 +98,9 @@ class Engine:
         dtypes: dict[str, torch.dtype],
         offload_model: bool = False,
         t5_cpu: bool = False,
+        *,
+        loras: Sequence[Lora] = (),
+        quantize: str | None = None,
     ) -> None:
         self.device = device
         self.dtype = dtypes["transformer"]
@@ -102,6 +108,7 @@ class Engine:
         self._parts = parts
         self._tokenizer = tokenizer
         self._dtypes = dtypes
+        self._loras, self._quantize = loras, quantize
         self._modules: dict[str, torch.nn.Module] = {}
         self._neutral: dict[tuple[int, ...], Any] = {}  # what the VAE makes of an all-neutral video, by its shape
         self._texts: dict[text.TokenRow, torch.Tensor] = {}  # states of the last job's texts
@@ -126,7 +133,7 @@ class Engine:
     def _encode_texts(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """States [tokens, width] of each text, on the engine's device; only texts not seen before ask the encoder."""
         part, home = self._parts["text_encoder"], self._homes["text_encoder"]
-        cache = TextCache(part, self._dtypes["text_encoder"], home)
+        cache = TextCache(part, self._dtypes["text_encoder"], home, self._quantize)
         rows = text.token_rows(self._tokenizer, texts, self.text_len, self.clean)
         states = {row: self._texts[row] if row in self._texts else cache.get(row) for row in rows}
         missing = [row for row, found in states.items() if found is None]
@@ -161,14 +168,28 @@ class Engine:
         home = self._homes[name]
         if name not in self._modules:
             log.debug("reading %s from %s", name, self._parts[name].source)
-            module = build(self._parts[name], self._dtypes[name], home)
-            apply_onednn(module)
+            module = self._read(name)
+            self._prepare(name, module)
             self._modules[name] = module  # at last: an interrupt in between leaves nothing half made
         try:
             yield self._modules[name].to(home)
         finally:
             if self.offload_model:
                 self._put_away(name)
+
+    def _read(self, name: str) -> torch.nn.Module:
+        """The component on its device, LoRAs fused into it, rounded to 8 bits where that was asked for."""
+        given = self._parts[name], self._dtypes[name], self._homes[name], self._quantize if name in ROUNDED else None
+        if name != "transformer" or not self._loras:
+            return build(*given)
+        from vace.speed.lora import fusing
+
+        with fusing(self._loras) as change:
+            return build(*given, change)
+
+    def _prepare(self, name: str, module: torch.nn.Module) -> None:
+        """Make the component fast, in place, before it first runs."""
+        apply_onednn(module)
 
     def _put_away(self, name: str) -> None:
         if self._homes[name].type == "cuda":
@@ -191,12 +212,28 @@ def load_engine(
     offload_model: bool = False,
     t5_cpu: bool = False,
     checked: tuple[dict[str, Part], Any] | None = None,
+    *,
+    loras: Sequence[Lora] = (),
+    quantize: str | None = None,
+    **speed: Any,
 ) -> Any:
     """An engine of that kind for `checkpoint`, all its files checked by name and shape, no weights read yet.
 
     device: see pick_device. dtype: see pick_dtype. checked: what check_checkpoint gave before, to spare a second look.
-    Raises CheckpointError, DeviceError, InputError.
+    loras: what `check_loras` gave, fused into the transformer as it is read. quantize: 'int8' or 'fp8', see
+    vace.speed.quantize. speed: what only this kind of engine is made with. Raises CheckpointError, DeviceError,
+    InputError.
     """
     where = pick_device(device)
     parts, tokenizer = checked or check_checkpoint(checkpoint)
-    return kind(parts, tokenizer, where, pick_dtype(dtype, where), offload_model, t5_cpu)
+    return kind(
+        parts,
+        tokenizer,
+        where,
+        pick_dtype(dtype, where),
+        offload_model,
+        t5_cpu,
+        loras=loras,
+        quantize=quantize,
+        **speed,
+    )

@@ -48,11 +48,11 @@ def folder() -> Path | None:
 
 
 class TextCache:
-    """The states of one encoder. dtype, device: what it runs in and on."""
+    """The states of one encoder. dtype, device: what it runs in and on; quantize: how its weights are rounded."""
 
-    def __init__(self, part: Part, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, part: Part, dtype: torch.dtype, device: torch.device, quantize: str | None = None) -> None:
         self._part = part
-        self._kind = [FORMAT, str(dtype), device.type]
+        self._kind = [FORMAT, str(dtype), device.type, *([quantize] if quantize else [])]
         self._encoder: str | None = None
 
     def get(self, ids: Sequence[int]) -> torch.Tensor | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,19 @@ from vace.speed.lora_check import Change, Lora, check_loras
 from vace.speed.lora_sources import LoraSpec, parse_loras
 from vace.weight_files import fingerprint
 
-__all__ = ["Fused", "Lora", "LoraSpec", "check_loras", "facts_of", "fingerprint_of", "fuse_loras", "parse_loras"]
+__all__ = [
+    "Fused",
+    "Lora",
+    "LoraSpec",
+    "check_loras",
+    "facts_of",
+    "fingerprint_of",
+    "fuse_loras",
+    "fusing",
+    "parse_loras",
+]
+
+log = logging.getLogger("vace")
 
 FUSIBLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -46,10 +59,7 @@ def fuse_loras(model: nn.Module, loras: Sequence[Lora]) -> Fused:
     weights that are quantised, not read yet or spread over processes, CheckpointError for a model that lacks a target.
     A LoRA that brings numbers which are not finite is a CheckpointError, after which the model must be built again.
     """
-    changes: dict[str, list[tuple[Lora, Change]]] = {}
-    for lora in loras:
-        for change in lora.changes if lora.spec.weight else ():
-            changes.setdefault(change.target, []).append((lora, change))
+    changes = _by_target(loras)
     parameters = dict(model.named_parameters())
     for target, added in changes.items():
         _check_fusible(target, parameters.get(target), added[0][0])
@@ -61,6 +71,35 @@ def fuse_loras(model: nn.Module, loras: Sequence[Lora]) -> Fused:
         for lora in loras:
             lora.file.weights.close()
     return Fused(len(changes), tuple(_line(lora) for lora in loras))
+
+
+@contextlib.contextmanager
+def fusing(loras: Sequence[Lora]) -> Iterator[Callable[[str, torch.Tensor], torch.Tensor] | None]:
+    """What `vace.models.loading.build` calls for each tensor as it is read, by its name: the sums of `fuse_loras`.
+
+    So they reach weights before these are rounded to 8 bits. None where no LoRA changes anything.
+    """
+    changes = _by_target(loras)
+
+    def change(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        return _fused(tensor, name, changes[name]) if name in changes else tensor
+
+    try:
+        with _full_precision():
+            yield change if changes else None
+    finally:
+        for lora in loras:
+            lora.file.weights.close()
+    for lora in loras:
+        log.info("%s", _line(lora))
+
+
+def _by_target(loras: Sequence[Lora]) -> dict[str, list[tuple[Lora, Change]]]:
+    changes: dict[str, list[tuple[Lora, Change]]] = {}
+    for lora in loras:
+        for change in lora.changes if lora.spec.weight else ():
+            changes.setdefault(change.target, []).append((lora, change))
+    return changes
 
 
 def fingerprint_of(loras: Sequence[Lora]) -> str:
@@ -85,14 +124,19 @@ def _file_fingerprint(lora: Lora) -> str:
 
 
 def _fuse(parameter: nn.Parameter, target: str, added: Sequence[tuple[Lora, Change]]) -> None:
-    total = parameter.data.float().flatten(1) if parameter.ndim > 1 else parameter.data.float()
+    # A tensor of its own: the old one may be mapped from the checkpoint's file.
+    parameter.data = _fused(parameter.data, target, added)
+
+
+def _fused(weight: torch.Tensor, target: str, added: Sequence[tuple[Lora, Change]]) -> torch.Tensor:
+    """A new tensor of the same type and layout: the weight and all that is added to it."""
+    total = weight.float().flatten(1) if weight.ndim > 1 else weight.float()
     for lora, change in added:
         total = _added(total, lora, change)
     if not torch.isfinite(total).all():
         names = ", ".join(lora.file.path.name for lora, _ in added)
         raise CheckpointError(f"{names}: brings numbers into {target} that are not finite; it is damaged or too strong")
-    # A tensor of its own, of the same layout: the old one may be mapped from the checkpoint's file.
-    parameter.data = torch.empty_like(parameter.data).copy_(total.reshape(parameter.shape))
+    return torch.empty_like(weight).copy_(total.reshape(weight.shape))
 
 
 def _added(total: torch.Tensor, lora: Lora, change: Change) -> torch.Tensor:

@@ -90,6 +90,11 @@ def finetune(data: str | Path, out: str | Path, *, resume: bool = False, progres
             raise InputError("--seed -1: several processes would each draw their own; give a number")
     rows = read_rows(data)
     job = prepare_job(rows[0].prompt, **{name: given[name] for name in OF_GENERATION if name in given})
+    if job.checkpoint.layout == "single":
+        raise InputError(
+            f"--ckpt_dir {job.checkpoint.path}: a transformer in a file of its own; training writes whole checkpoints, "
+            "so give the folder of one"
+        )
     planned = plan_rows(data, rows, job.settings)
     from vace.devices import toy_threads
 

@@ -80,11 +80,12 @@ class LTXEngine(Engine):
     text_len = TEXT_LEN
 
     def __init__(
-        self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool
-    ) -> None:
+        self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool,
+        **changes: Any,
+    ) -> None:  # fmt: skip
         wide = wide_dtype(dtype)
         dtypes = {"transformer": dtype, "text_encoder": wide, "vae": wide}
-        super().__init__(parts, tokenizer, device, dtypes, *offloading)
+        super().__init__(parts, tokenizer, device, dtypes, *offloading, **changes)
         self._last: tuple | None = None  # the last video's key, constants and texts
 
     def release(self) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from vace.models.checkpoints import Checkpoint
 from vace.models.cost import FLOAT32, conv_flops, part_bytes, residual_flops
 from vace.models.parts import COMPONENTS, read_part
+from vace.speed.guidance_interval import WHOLE, is_guided
+from vace.speed.step_share import steps_before
 
 
 def estimate(
@@ -26,18 +28,23 @@ def estimate(
     *,
     dtype_bytes: int = 2,
     offload: bool = False,
+    context_end: float = 1.0,
+    guidance_interval: tuple[float, float] = WHOLE,
 ) -> dict[str, int]:
     """The cost of one video of `frames` frames of width x height, with `refs` reference images.
 
     dtype_bytes: bytes of the transformer's and text encoder's numbers. offload: parts leave the device after use.
+    context_end, guidance_interval: see vace.models.wan.predictor.
     Keys: tokens, forwards (of the transformer), flops_forward, flops_vae (two encodings and one decoding), flops
     (everything after the text encoder), weight_bytes, peak_bytes (rough: weights on the device + largest working set).
     """
     parts = {name: read_part(checkpoint, name) for name in COMPONENTS}
     config, vae = parts["transformer"].config, parts["vae"].config
     tokens = token_count(config, width, height, frames, refs)
-    forwards = steps * (2 if guidance != 1 else 1)
+    asked = [2 if guidance != 1 and is_guided(i, steps, guidance_interval) else 1 for i in range(steps)]
+    forwards, led = sum(asked), sum(asked[: steps_before(context_end, steps)])
     one = transformer_flops(config, len(config["vace_layers"]), tokens)
+    bare = transformer_flops(config, 0, tokens) if led < forwards else 0
     coding = 2 * encode_flops(vae, frames, height, width) + decode_flops(vae, frames, height, width)
     coding += refs * encode_flops(vae, 1, height, width)
     sizes = {name: part_bytes(part, FLOAT32 if name == "vae" else dtype_bytes) for name, part in parts.items()}
@@ -52,7 +59,7 @@ def estimate(
         "forwards": forwards,
         "flops_forward": one,
         "flops_vae": coding,
-        "flops": forwards * one + coding,
+        "flops": led * one + (forwards - led) * bare + coding,
         "weight_bytes": sum(sizes.values()),
         "peak_bytes": max(together.values()),
     }

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vace.conditioning.context import encode_context, trim_refs
+from vace.devices import pick_device, pick_dtype
 from vace.errors import InputError
 from vace.models import engine, text
-from vace.models.denoise import OnStep, denoise, draw_noise, guided
+from vace.models.denoise import OnStep, Sampler, denoise, draw_noise
 from vace.models.engine import Engine, wide_dtype
 from vace.models.parts import Part
 from vace.models.samplers import make_sampler
 from vace.models.wan import transformer, vae
 from vace.models.wan.cost import estimate
+from vace.models.wan.predictor import Predictor
+from vace.speed.attention import apply_attention, choose
+from vace.speed.compile import apply_compile
+from vace.speed.guidance_interval import WHOLE
+from vace.speed.lean_blocks import apply_lean
 
 if TYPE_CHECKING:
     from vace.models.checkpoints import Checkpoint
     from vace.settings import Settings
+
+log = logging.getLogger("vace")
 
 
 class WanEngine(Engine):
@@ -29,17 +38,20 @@ class WanEngine(Engine):
     clean = staticmethod(text.clean_prompt)
 
     def __init__(
-        self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool
-    ) -> None:
+        self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool,
+        attention: str = "auto", compile: bool = False, **changes: Any,
+    ) -> None:  # fmt: skip
         # The VAE's bar, and the sampler's, is float32.
         dtypes = {"transformer": dtype, "text_encoder": wide_dtype(dtype), "vae": torch.float32}
-        super().__init__(parts, tokenizer, device, dtypes, *offloading)
+        super().__init__(parts, tokenizer, device, dtypes, *offloading, **changes)
+        self._attention, self._compile = attention, compile
         self.text_len: int = parts["transformer"].config["text_len"]
 
     def sampling(self, settings: Settings, fps: float, tokens: int) -> dict[str, Any]:
         """Keywords of `denoise` for these settings; `fps` and `tokens` change nothing for Wan."""
         shared = {name: getattr(settings, name) for name in ("steps", "shift", "guidance_scale", "context_scale")}
-        return shared | dict(settings.options)
+        asked = settings.options.keys() - set(settings.base.made_with)
+        return shared | {name: settings.options[name] for name in sorted(asked)}
 
     def decoding(self, settings: Settings, seed: int) -> dict[str, Any]:
         """Keywords of `decode_chunks`: none, nothing is drawn in decoding."""
@@ -70,14 +82,18 @@ class WanEngine(Engine):
         guidance_scale: float = 5.0,
         sampler: str = "unipc",
         context_scale: float | Sequence[float] = 1.0,
+        context_end: float = 1.0,
+        guidance_interval: tuple[float, float] = WHOLE,
+        step_cache: float = 0.0,
         noise_device: str | torch.device = "cpu",
         on_step: OnStep | None = None,
     ) -> torch.Tensor:
         """Clean latents [16, T' + R, h, w], float32, on the engine's device.
 
         context: from encode_context. cond, uncond: from encode_prompts; at guidance_scale 1, or without `uncond`, the
-        model runs once per step. Starts from `noise`, or from noise drawn with `seed` on `noise_device` (the CPU by
-        default, so that machines agree). Raises InputError when neither is given.
+        model runs once per step. context_end, guidance_interval, step_cache: see vace.models.wan.predictor. Starts from
+        `noise`, or from noise drawn with `seed` on `noise_device` (the CPU by default, so that machines agree). Raises
+        InputError when neither is given, and for `lcm` without a seed.
         """
         context = context.to(self.device)
         if noise is None:
@@ -85,13 +101,22 @@ class WanEngine(Engine):
                 raise InputError("denoise: neither noise nor a seed was given; give one of them")
             channels = self._parts["transformer"].config["in_channels"]
             noise = draw_noise((channels, *context.shape[1:]), seed, noise_device)
-        schedule = make_sampler(sampler, steps, shift)
+        schedule = _schedule(sampler, steps, shift, noise, seed, noise_device)
         with self._in_use("transformer") as model:
             job = transformer.prepare(model, context, context_scale)
             is_guided = uncond is not None and guidance_scale != 1
-            branches = [self._predictor(model, states, job) for states in ([cond, uncond] if is_guided else [cond])]
-            predict = guided(branches[0], branches[1] if is_guided else None, guidance_scale)
-            return denoise(noise.to(self.device), schedule, predict, on_step)
+            texts = [
+                transformer.embed_text(model, states.to(self.device), self.text_len)
+                for states in ([cond, uncond] if is_guided else [cond])
+            ]
+            predict = Predictor(
+                model, job, texts, len(schedule.timesteps), guidance_scale=guidance_scale, context_end=context_end,
+                guidance_interval=guidance_interval, step_cache=step_cache,
+            )  # fmt: skip
+            latents = denoise(noise.to(self.device), schedule, predict, on_step)
+        for line in predict.report():
+            log.info("%s", line)
+        return latents
 
     def decode(self, latents: torch.Tensor, refs: int = 0) -> torch.Tensor:
         """Video [3, T, H, W] in [-1, 1], float32, on the CPU, without the first `refs` latent frames (references)."""
@@ -103,13 +128,28 @@ class WanEngine(Engine):
             for chunk in vae.decode_chunks(model, trim_refs(latents.to(self.device), refs)):
                 yield chunk.cpu()
 
-    def _predictor(self, model: torch.nn.Module, states: torch.Tensor, job: transformer.Job):
-        embedded = transformer.embed_text(model, states.to(self.device), self.text_len)
+    def _prepare(self, name: str, module: torch.nn.Module) -> None:
+        super()._prepare(name, module)
+        if name != "transformer":
+            return
+        apply_compile(module) if self._compile else apply_lean(module)
+        kernel = choose(self._attention, self.device, self.dtype, module.config.attention_head_dim)
+        log.debug("attention: %s, off by %.1e in its test", kernel.name, kernel.error)
+        apply_attention(module, kernel.attend)
 
-        def predict(latents: torch.Tensor, timestep: float) -> torch.Tensor:
-            return transformer.predict_velocity(model, latents, timestep, embedded, job)
 
-        return predict
+def _schedule(
+    name: str, steps: int, shift: float, noise: torch.Tensor, seed: int | None, device: str | torch.device
+) -> Sampler:
+    """The sampler called `name`; noise of its own goes on where the start's ended."""
+    from vace.models.few_steps import FEW_STEPS, generator_after, make_few_steps
+
+    if name not in FEW_STEPS:
+        return make_sampler(name, steps, shift)
+    if name == "lcm" and seed is None:
+        raise InputError("denoise: lcm draws noise at every step; give a seed beside the noise, or take euler")
+    generator = generator_after(tuple(noise.shape), seed, device) if name == "lcm" else None
+    return make_few_steps(name, steps, shift, generator)
 
 
 def check_prompt(prompt: str) -> None:
@@ -117,7 +157,12 @@ def check_prompt(prompt: str) -> None:
 
 
 def check_settings(settings: Settings, parts: dict[str, Part]) -> None:
-    """Nothing that a checkpoint of Wan could not do."""
+    """Raise InputError, MissingDependency or DeviceError for a named attention kernel that cannot serve."""
+    name = settings.options["attention"]
+    if name != "auto":
+        device = pick_device(settings.device)
+        config = parts["transformer"].config
+        choose(name, device, pick_dtype(settings.dtype, device), config["attention_head_dim"])
 
 
 def job_cost(
@@ -126,7 +171,8 @@ def job_cost(
     """What a job of these settings will cost; see `vace.models.wan.cost.estimate`."""
     return estimate(
         checkpoint, width, height, frames, refs, settings.steps, settings.guidance_scale, dtype_bytes=dtype_bytes,
-        offload=settings.offload_model,
+        offload=settings.offload_model, context_end=settings.options["context_end"],
+        guidance_interval=settings.options["guidance_interval"],
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 The class holds the weights and the blocks; the pass is ours, for three reasons. A context block runs right before the
 main block that takes its hint, so one hint is alive instead of one per context block. Context blocks whose scale is 0
-are left out. And what does not change over the steps is prepared once.
+are left out. And nothing is worked out twice: `prepare` holds what no step changes, `begin_step` what the guidance
+branches of one step share, `run_stack` is the rest. `vace.models.wan.predictor` strings these together for a whole run.
 
 Shape letters: C channels, T latent frames, H W latent height and width, N tokens = T (H/2) (W/2), D model width, L text
 tokens.
@@ -11,13 +12,15 @@ tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from einops import rearrange
+from torch.nn import functional
 
 from vace.errors import InputError
+from vace.speed.attention import rope_for
 
 if TYPE_CHECKING:
     from diffusers import WanVACETransformer3DModel
@@ -27,14 +30,29 @@ if TYPE_CHECKING:
 class Job:
     """What stays the same over the steps of one video, for both guidance branches.
 
-    context_1ND: the embedded context; None when no hint is wanted. rope: cosines and sines [1, N, 1, head size].
-    scales: strength of each context block's hint, cut after the last that is not 0.
+    context_1ND: the embedded context; None when no hint is wanted. rope: the rotary table in the form the model's
+    attention takes. scales: strength of each context block's hint, cut after the last that is not 0.
     """
 
     context_1ND: torch.Tensor | None
-    rope: tuple[torch.Tensor, torch.Tensor]
+    rope: torch.Tensor | tuple[torch.Tensor, torch.Tensor]
     scales: tuple[float, ...]
     grid: tuple[int, int, int]
+
+
+class Step(NamedTuple):
+    """What the guidance branches of one step share: embedded latents [1,N,D], time embedding [1,D], modulations."""
+
+    hidden_1ND: torch.Tensor
+    time_1D: torch.Tensor
+    modulation_16D: torch.Tensor
+
+
+class FirstHint(NamedTuple):
+    """What context block 0 gives: the first hint, before its scale, and the state the next context block reads."""
+
+    hint_1ND: torch.Tensor
+    context_1ND: torch.Tensor
 
 
 @torch.no_grad()
@@ -58,7 +76,12 @@ def prepare(
     scales = _block_scales(context_scale, len(config.vace_layers))
     context_1CTHW = context_CTHW.unsqueeze(0).to(_compute_dtype(model))
     embedded = _tokens(model.vace_patch_embedding(context_1CTHW)) if scales else None
-    return Job(embedded, model.rope(context_1CTHW), scales, grid)
+    return Job(embedded, rope_for(model, model.rope(context_1CTHW)), scales, grid)
+
+
+def without_context(job: Job) -> Job:
+    """The same job with every hint at strength 0: no context block is run."""
+    return replace(job, context_1ND=None, scales=())
 
 
 @torch.no_grad()
@@ -78,20 +101,71 @@ def predict_velocity(
     job: Job,
 ) -> torch.Tensor:
     """The model's velocity for noisy latents [16, T, H, W] at `timestep` (0 to 1000), float32 of the same shape."""
+    step = begin_step(model, latents_CTHW, timestep)
+    return end_step(model, step, run_stack(model, step, text_1LD, job), job)
+
+
+@torch.no_grad()
+def begin_step(model: WanVACETransformer3DModel, latents_CTHW: torch.Tensor, timestep: float) -> Step:
+    """Embeds the noisy latents [16, T, H, W] and the timestep."""
     hidden = _tokens(model.patch_embedding(latents_CTHW.unsqueeze(0).to(_compute_dtype(model))))
-    time_1D, modulation_16D = _embed_time(model, timestep, hidden.device)
-    context = job.context_1ND
+    return Step(hidden, *_embed_time(model, timestep, hidden.device))
+
+
+@torch.no_grad()
+def first_hint(model: WanVACETransformer3DModel, step: Step, text_1LD: torch.Tensor, job: Job) -> FirstHint | None:
+    """Context block 0 at this step, to be handed to `run_stack`; None for a job without hints."""
+    if not job.scales:
+        return None
+    return FirstHint(*model.vace_blocks[0](step.hidden_1ND, text_1LD, job.context_1ND, step.modulation_16D, job.rope))
+
+
+@torch.no_grad()
+def run_stack(
+    model: WanVACETransformer3DModel,
+    step: Step,
+    text_1LD: torch.Tensor,
+    job: Job,
+    first: FirstHint | None = None,
+) -> torch.Tensor:
+    """The main stack with its hints: [1, N, D]. first: what `first_hint` gave, so that it is not run again."""
+    hidden, context = step.hidden_1ND, job.context_1ND
     pending = {layer: i for i, layer in enumerate(model.config.vace_layers[: len(job.scales)])}
     for layer, block in enumerate(model.blocks):
-        hint = None
-        if layer in pending:
-            i = pending[layer]
-            # Only the first context block reads `hidden`, and layer 0 has it as the patches left it.
-            hint, context = model.vace_blocks[i](hidden, text_1LD, context, modulation_16D, job.rope)
-        hidden = block(hidden, text_1LD, modulation_16D, job.rope)
+        hint, i = None, pending.get(layer)
+        if i == 0:
+            hint, context = first or first_hint(model, step, text_1LD, job)
+        elif i is not None:
+            # Only the first context block reads the latents; the others take what the one before left.
+            hint, context = model.vace_blocks[i](hidden, text_1LD, context, step.modulation_16D, job.rope)
+        hidden = block(hidden, text_1LD, step.modulation_16D, job.rope)
         if hint is not None and job.scales[i] != 0:
-            hidden = hidden + hint * job.scales[i]
-    return _to_latents(model, hidden, time_1D, job.grid)
+            hidden = torch.add(hidden, hint, alpha=job.scales[i])
+    return hidden
+
+
+@torch.no_grad()
+def end_step(model: WanVACETransformer3DModel, step: Step, hidden_1ND: torch.Tensor, job: Job) -> torch.Tensor:
+    """Output norm, projection and unpatching: [1, N, D] -> velocity [16, T, H, W] in float32."""
+    shift, scale = (model.scale_shift_table + step.time_1D.unsqueeze(1)).float().unbind(1)
+    width = hidden_1ND.shape[-1:]
+    normed = functional.layer_norm(hidden_1ND.float(), width, 1 + scale[0], shift[0], model.norm_out.eps)
+    patches = model.proj_out(normed.to(model.proj_out.weight.dtype))
+    frames, rows, columns = job.grid
+    p, q, r = model.config.patch_size
+    return rearrange(
+        patches[0], "(t h w) (p q r c) -> c (t p) (h q) (w r)", t=frames, h=rows, w=columns, p=p, q=q, r=r
+    ).float()
+
+
+@torch.no_grad()
+def modulated_input(model: WanVACETransformer3DModel, step: Step) -> torch.Tensor:
+    """What main block 0 attends over: its norm of the latents, scaled and shifted for the timestep, [1, N, D]."""
+    block = model.blocks[0]
+    shift, scale = (block.scale_shift_table + step.modulation_16D).float()[:, :2].unbind(1)
+    hidden = step.hidden_1ND
+    normed = functional.layer_norm(hidden.float(), hidden.shape[-1:], 1 + scale[0], shift[0], block.norm1.eps)
+    return normed.to(hidden.dtype)
 
 
 def sinusoid(timestep: float, size: int, device: torch.device) -> torch.Tensor:
@@ -117,7 +191,7 @@ def _compute_dtype(model: WanVACETransformer3DModel) -> torch.dtype:
 
 
 def _tokens(patches_1DTHW: torch.Tensor) -> torch.Tensor:
-    return patches_1DTHW.flatten(2).transpose(1, 2)
+    return patches_1DTHW.flatten(2).transpose(1, 2).contiguous()
 
 
 def _embed_time(
@@ -128,17 +202,3 @@ def _embed_time(
     wave = sinusoid(timestep, model.config.freq_dim, device)
     time_1D = embedder.time_embedder(wave.to(embedder.time_proj.weight.dtype))
     return time_1D, embedder.time_proj(embedder.act_fn(time_1D)).unflatten(1, (6, -1))
-
-
-def _to_latents(
-    model: WanVACETransformer3DModel, hidden_1ND: torch.Tensor, time_1D: torch.Tensor, grid: tuple[int, int, int]
-) -> torch.Tensor:
-    """Output norm, projection and unpatching: [1, N, D] -> [16, T, H, W] in float32."""
-    shift, scale = (model.scale_shift_table + time_1D.unsqueeze(1)).chunk(2, dim=1)
-    normed = model.norm_out(hidden_1ND.float()) * (1 + scale) + shift
-    patches = model.proj_out(normed.to(model.proj_out.weight.dtype))
-    frames, rows, columns = grid
-    p, q, r = model.config.patch_size
-    return rearrange(
-        patches[0], "(t h w) (p q r c) -> c (t p) (h q) (w r)", t=frames, h=rows, w=columns, p=p, q=q, r=r
-    ).float()

@@ -110,7 +110,7 @@ CASES = {
     "guidance": ((*WAN, "--guidance_scale", "-2"), ["--guidance_scale", "-2"]),
     "guidance not a number": ((*WAN, "--guidance_scale", "nan"), ["--guidance_scale", "nan"]),
     "context scale": ((*WAN, "--context_scale", "-0.5"), ["--context_scale"]),
-    "sampler": ((*WAN, "--sampler", "euler"), ["--sampler", "euler", "unipc"]),
+    "sampler": ((*WAN, "--sampler", "heun"), ["--sampler", "heun", "unipc"]),
     "number of videos": ((*WAN, "--num_videos", "0"), ["--num_videos"]),
     "seed": ((*WAN, "--seed", "-5"), ["--seed", "-5"]),
     "device": ((*WAN, "--device", "cuda:99"), ["--device", "cuda:99"]),

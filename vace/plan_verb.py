@@ -1,0 +1,91 @@
+"""`vace plan`: what a run would take in memory, stage by stage, and which plan would be chosen; nothing is run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from vace.errors import InputError
+from vace.speed.memory_plans import (
+    PLANS,
+    available_host,
+    choose,
+    free_memory,
+    host_bytes,
+    parse_memory,
+    peak,
+    settled,
+    shown,
+    stages,
+)
+
+if TYPE_CHECKING:
+    from vace.job import Job
+    from vace.speed.memory import Estimate
+    from vace.speed.memory_plans import Plan
+
+_DOING = {
+    "text": "text encoder", "encode": "VAE, encoding", "denoise": "transformer", "decode": "VAE, decoding",
+}  # fmt: skip
+
+
+def plan(prompt: str | None = None, *, memory: str = "auto", refs: int = 0, **given) -> str:
+    """The lines for the flags of a generation; the last is a JSON object. Raises what preparing the job raises."""
+    request = parse_memory(memory)  # a wrong flag is told before files are looked for
+    from vace.job import prepare_job
+
+    job = prepare_job(prompt or "a boat on the sea", **given)
+    return "\n".join(report(*planned(job, request, refs)))
+
+
+def planned(job: Job, request, refs: int = 0) -> tuple[Estimate, Plan, str]:
+    """(estimate, plan, what the choice was made by) for a prepared job and what --memory asks. InputError, DeviceError.
+
+    The size is the area's own; a source video's picture has as many pixels at most.
+    """
+    if job.base.name != "wan":
+        raise InputError(f"--base {job.base.name}: memory is planned for wan alone; leave --memory out")
+    from vace.devices import pick_device, pick_dtype
+    from vace.speed.memory import estimate
+
+    settings = job.settings
+    device = pick_device(settings.device)
+    width, height = settings.area.width, settings.area.height
+    found = estimate(
+        job.checked[0], width, height, settings.frame_num, refs, dtype=pick_dtype(settings.dtype, device),
+        is_guided=job.base.is_guided(settings.guidance_scale), step_cache=settings.options["step_cache"] > 0,
+    )  # fmt: skip
+    return found, *decided(found, request, device)
+
+
+def decided(found: Estimate, request, device) -> tuple[Plan, str]:
+    """(plan, why) for what --memory asks. Raises DeviceError when nothing fits."""
+    budget, words = (request.bytes, f"{shown(request.bytes)} given") if request.bytes else free_memory(device)
+    if request.plan:
+        return settled(PLANS[request.plan], found, budget), "asked for by name"
+    host = available_host() if device.type == "cuda" else None
+    return choose(found, budget, host), words
+
+
+def report(found: Estimate, chosen: Plan, why: str) -> list[str]:
+    """One line per stage, one for the plan, and the JSON object."""
+    taken = stages(found, chosen)
+    most = peak(found, chosen)
+    lines = [
+        f"{stage:8}{shown(count):>9}  {_DOING[stage]}{' on the processor' if _is_away(stage, chosen) else ''}"
+        f"{'  <- most' if count == most else ''}"
+        for stage, count in taken.items()
+    ]
+    exact = "" if chosen.is_exact else "; the result differs a little from that of 'device'"
+    text = "; the text encoder runs on the processor" if chosen.text == "cpu" else ""
+    lines.append(f"plan '{chosen.name}': {chosen.about}{text} ({why}){exact}")
+    answer = {
+        "plan": chosen.name, "text": chosen.text, "tile_vae": chosen.tile_vae, "offload_blocks": chosen.offload_blocks,
+        "quantize": chosen.quantize, "exact": chosen.is_exact, "tokens": found.tokens, "stages": taken, "peak": most,
+        "host": host_bytes(found, chosen), "plans": {name: peak(found, one) for name, one in PLANS.items()},
+    }  # fmt: skip
+    return [*lines, json.dumps(answer)]
+
+
+def _is_away(stage: str, chosen: Plan) -> bool:
+    return stage == "text" and chosen.text == "cpu"

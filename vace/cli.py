@@ -21,6 +21,7 @@ COMMANDS = {
     "wan": "these and a prompt to a video, by Wan2.1-VACE",
     "ltx": "these and a prompt to a video, by VACE-LTX-Video-0.9",
     "pipeline": "both in one: materials and a prompt to a video",
+    "plan": "print what a run of Wan would take in memory, and how it would be laid out; nothing is run",
     "prompt": "write a prompt out, as the models like it, and print what came of it",
     "batch": "many jobs from a file, one JSON object a line; finished ones are never made twice",
     "train": "fine-tune a model on clips of yours: the context blocks, or a LoRA",
@@ -53,6 +54,8 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         add_flag(parser, flag)
     if command == "prompt":
         parser.add_argument("text", help="the prompt")
+    if command == "plan":
+        parser.add_argument("--refs", type=int, default=0, help="reference pictures (0)")
     if command == "tasks":
         parser.add_argument("name", nargs="?", help="explain this task")
     if command == "models":

@@ -107,6 +107,12 @@ def pipeline(**given) -> dict:
     return verb(**_from_manifest("pipeline", given)).as_json()
 
 
+def plan(progress: bool = True, **given) -> str:
+    from vace.plan_verb import plan as verb
+
+    return verb(**given)
+
+
 def prompt(text: str, progress: bool = True, **given) -> dict:
     from vace.bases import find_base
     from vace.prompts.verb import prompt as verb

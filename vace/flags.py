@@ -14,9 +14,10 @@ __all__ = ["AUGMENT_MODES", "FLAGS", "Flag", "flags_for"]
 
 
 PREPARE, WAN, LTX, PIPELINE = "preprocess", "wan", "ltx", "pipeline"
-PROMPT, BATCH, DEMO = "prompt", "batch", "demo"
+PROMPT, BATCH, DEMO, PLAN = "prompt", "batch", "demo", "plan"
 _MAKE = (WAN, LTX, PIPELINE)
 _WAN = (WAN, PIPELINE)
+_SHAPING = (WAN, PIPELINE, PLAN)  # what decides how much memory a run takes
 _LTX = (LTX, PIPELINE)
 _TAKE = (PREPARE, PIPELINE)
 _ALL = (PREPARE, WAN, LTX, PIPELINE)
@@ -70,23 +71,24 @@ FLAGS = (
     Flag("negative_prompt", "text", "what it shall not look like (the model's own; '' for none)", _MAKE),
     Flag("ckpt_dir", "text", "checkpoint: original Wan folder, diffusers folder, a transformer's .safetensors or .gguf,"
          " T2V.safetensors+VACE_MODULE.safetensors, LTX's .safetensors or its folder, hub id, or tiny",
-         (*_MAKE, DEMO), ("ckpt_path",)),
+         (*_MAKE, DEMO, PLAN), ("ckpt_path",)),
     Flag("model_name", "text", "checkpoint by name: vace-1.3B, vace-14B, vace-1.3B-preview, vace-ltx-0.9, tiny",
-         (*_MAKE, DEMO)),
+         (*_MAKE, DEMO, PLAN)),
     Flag("text_encoder_path", "text", "folder with text_encoder/ and tokenizer/, or Wan's text encoder as a file (the"
-         " checkpoint's own)", _MAKE),
+         " checkpoint's own)", (*_MAKE, PLAN)),
     Flag("vae_path", "text", "the VAE's file or folder, for a transformer in a file of its own (found beside it)",
-         _WAN),
+         _SHAPING),
     Flag("lora", "text", "LoRAs fused into the transformer: FILE, FOLDER or HUB_ID[:FILE], each with =WEIGHT (1),"
          " separated by commas", _WAN),
     Flag("quantize", ("int8", "fp8"), "round weights to 8 bits as they are read: half the memory; needs vace[quant]",
-         _MAKE),
-    Flag("config", "text", "a config.json for a checkpoint that has none of its own", _MAKE),
-    Flag("no_download", "bool", "never fetch weights", (*_ALL, PROMPT, DEMO)),
-    Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it (wan 480p, ltx 768x512)", _ALL),
+         (*_MAKE, PLAN)),
+    Flag("config", "text", "a config.json for a checkpoint that has none of its own", (*_MAKE, PLAN)),
+    Flag("no_download", "bool", "never fetch weights", (*_ALL, PROMPT, DEMO, PLAN)),
+    Flag("size", "text", "480p, 720p, or WxH; with a source video the aspect follows it (wan 480p, ltx 768x512)",
+         (*_ALL, PLAN)),
     Flag("height", "int", "height of the result in pixels, instead of --size (512)", _LTX),
     Flag("width", "int", "width of the result in pixels, instead of --size (768)", _LTX),
-    Flag("frame_num", "int", "frames of the result: wan 4n+1 (81), ltx 8n+1 (97)", _ALL, ("num_frames",)),
+    Flag("frame_num", "int", "frames of the result: wan 4n+1 (81), ltx 8n+1 (97)", (*_ALL, PLAN), ("num_frames",)),
     Flag("frame_rate", "float", "frames a second of the result; footage is played at that rate (25)", _LTX),
     Flag("frame_policy", ("auto", "uniform"), "auto: real-time speed, trimmed; uniform: the whole clip squeezed in",
          _MAKE),
@@ -97,8 +99,8 @@ FLAGS = (
     Flag("steps", "int", "denoising steps (wan 50, ltx 40)", _MAKE, ("sample_steps", "num_inference_steps")),
     Flag("shift", "float", "time shift of the schedule (wan 16, ltx by the number of tokens)", _MAKE,
          ("sample_shift",)),
-    Flag("guidance_scale", "float", "how strictly the prompt is followed; 1 = off, faster (wan 5, ltx 3)", _MAKE,
-         ("sample_guide_scale",)),
+    Flag("guidance_scale", "float", "how strictly the prompt is followed; 1 = off, faster (wan 5, ltx 3)",
+         (*_MAKE, PLAN), ("sample_guide_scale",)),
     Flag("context_scale", "float", "how strongly video, mask and references lead; 0 = not at all (1)", _MAKE),
     Flag("sampler", "text", "unipc or dpm++; lcm or euler for models distilled to few steps", _WAN, ("sample_solver",)),
     Flag("context_end", "float", "video, mask and references lead in this first part of the steps only, 0 to 1; below 1"
@@ -106,9 +108,11 @@ FLAGS = (
     Flag("guidance_interval", "text", "guidance in this part of the steps only, LOW,HIGH, such as 0,0.8; faster (0,1)",
          _WAN),
     Flag("step_cache", "float", "serve a step from the one before while inputs have changed by less than this share,"
-         " 0.03 to 0.1; approximate, faster (0: off)", _WAN),
+         " 0.03 to 0.1; approximate, faster (0: off)", _SHAPING),
     Flag("attention", "text", "kernel: auto, sdpa, cudnn, flash, flash3, or sage (approximate); each proven before use",
          _WAN),
+    Flag("memory", "text", "auto: the cheapest plan that fits what the device has free; 'NN GB'; max: all on the"
+         " device; or a plan: evict, tiled, offload, int8, int8+offload (`vace plan` shows them)", _SHAPING),
     Flag("compile", "bool", "compile the transformer's blocks: some minutes once, then faster", _WAN),
     Flag("stg_scale", "float", "spatio-temporal guidance: how far from what skipped layers give; 0 = off, faster (1)",
          _LTX),
@@ -126,9 +130,10 @@ FLAGS = (
          ("base_seed",)),
     Flag("num_videos", "int", "videos to make, with seeds s, s+1, ...", _MAKE, ("num_images_per_prompt",)),
     Flag("noise_device", "text", "where the noise is drawn: cpu gives the same on every machine", _MAKE),
-    Flag("device", "text", "auto, cpu, cuda or cuda:N", (*_ALL, PROMPT, DEMO)),
+    Flag("device", "text", "auto, cpu, cuda or cuda:N", (*_ALL, PROMPT, DEMO, PLAN)),
     Flag("precision", ("bfloat16", "mixed_precision"), "--dtype bfloat16 or float32, as the original spells it", _LTX),
-    Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU", _EXTEND),
+    Flag("dtype", ("auto", "float32", "bfloat16", "float16"), "auto: bfloat16 on CUDA, float32 on CPU",
+         (*_EXTEND, PLAN)),
     Flag("offload_model", "bool", "keep on the device only the part at work", _MAKE, ("offload_to_cpu",)),
     Flag("t5_cpu", "bool", "run the text encoder on the CPU", _MAKE),
     Flag("use_prompt_extend", (AUTO, *MODES), "have a language model write the prompt out; the bare flag: as fits base"
@@ -151,8 +156,8 @@ FLAGS = (
     # runs
     Flag("from", "text", "repeat the run of this manifest.json; further flags change it", _ALL),
     Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
-    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH, DEMO)),
-    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH, DEMO)),
+    Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH, DEMO, PLAN)),
+    Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH, DEMO, PLAN)),
     *TRAIN_FLAGS,
     *EVAL_FLAGS,
 )  # fmt: skip

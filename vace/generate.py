@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vace.errors import CheckpointError
+from vace.errors import CheckpointError, is_out_of_memory
 from vace.job import Job, prepare_job, with_extended_prompt
 from vace.media.manifest import read_json
 from vace.places import KINDS_OF, Places, plan_line, words_notice
+from vace.plan_verb import plan_line as memory_line
+from vace.plan_verb import with_plan
 from vace.runs import (
     SCHEMA,
     OutputFolder,
@@ -30,6 +32,7 @@ from vace.runs import (
     write_manifest,
 )
 from vace.sources import Shape, Sources, open_sources, plan_shape, read_tensors
+from vace.speed.memory_plans import retry_plan
 from vace.warm import load_engine
 from vace.watching import NOBODY, Watch
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from vace.warm import Warm
 
 log = logging.getLogger("vace")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class _Run:
 
         settings = self.settings
         device = pick_device(settings.device)
-        self.device, self.dtype = str(device), pick_dtype(settings.dtype, device)
+        self.device, self.dtype, self.torch_device = str(device), pick_dtype(settings.dtype, device), device
         kept = [self._made_before(settings.seed + count) is not None for count in range(settings.num_videos)]
         self.places.check_paths(kept)
         self.places.check_space(kept)
@@ -171,22 +176,26 @@ class _Run:
         notice = words_notice(settings.prompt, self.job.checkpoint.defaults)
         if notice is not None:
             log.warning("%s", notice)
+        self.job = with_plan(self.job, len(self.sources.refs), (self.shape.width, self.shape.height),
+                             self.shape.model_count)  # fmt: skip
         with self._stage("load"):
-            engine = self.load(self.job, device)
+            self.engine = self.load(self.job, device)
+        engine = self.engine
         self.sampling = engine.sampling(settings, self.shape.fps, self.shape.tokens)
         with self._stage("read sources"):
-            frames, mask, refs = read_tensors(self.sources, self.shape, settings)
+            given = read_tensors(self.sources, self.shape, settings)
         with self._stage("encode prompt"):
             cond, uncond = engine.encode_prompts(settings.prompt, self._negative())
         with self._stage("encode context"):
-            context = engine.encode_context(frames, mask, refs)
+            context = self._fitting(lambda engine, given=given: engine.encode_context(*given))
         with self._stage("write sources"):
-            self._write_sources(frames, mask, refs)
-        del frames, mask
-        self.previews = self._previews(engine, len(refs))
+            self._write_sources(*given)
+        refs = len(given[2])
+        del given
+        self.previews = self._previews(refs)
         try:
             for count in range(settings.num_videos):
-                self._make_video(engine, count, context, cond, uncond, len(refs))
+                self._make_video(count, context, cond, uncond, refs)
                 if count + 1 < settings.num_videos:  # a run that is killed later can go on after this one
                     self._finish(interrupted=True)
         except BaseException:  # whatever happened, a video that is finished stays
@@ -206,8 +215,24 @@ class _Run:
         own = self.settings.negative_prompt
         return self.base.negative if own is None else own
 
-    def _make_video(self, engine, count: int, context, cond, uncond, refs: int) -> None:
-        from vace.conditioning.pixels import to_pixels
+    def _fitting(self, work: Callable[[Any], T]) -> T:
+        """What `work` makes with the engine; once more under the next plan when memory ran out."""
+        try:
+            return work(self.engine)
+        except Exception as error:
+            if self.job.plan is None or not is_out_of_memory(error):
+                raise
+            following = retry_plan(self.job.plan, approximate=False)
+            if following is None:
+                raise
+        log.warning("out of memory under the plan '%s'; once more: %s", self.job.plan.name,
+                    memory_line(following, "the next one"))  # fmt: skip
+        self.engine.release()  # outside of the handler, whose traceback holds tensors
+        self.job = replace(self.job, plan=following)
+        self.engine = self.load(self.job, self.torch_device)
+        return work(self.engine)
+
+    def _make_video(self, count: int, context, cond, uncond, refs: int) -> None:
         from vace.devices import pick_device
 
         settings, seed = self.settings, self.settings.seed + count
@@ -216,10 +241,10 @@ class _Run:
             self.outputs.append(kept)
             return
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
-            latents = engine.denoise(
+            latents = self._fitting(lambda engine: engine.denoise(
                 context, cond, uncond, seed=seed, noise_device=str(pick_device(settings.noise_device)),
                 on_step=self._told(bar), **self.sampling,
-            )  # fmt: skip
+            ))  # fmt: skip
         if not bool(latents.isfinite().all()):
             raise CheckpointError(
                 f"{self.job.checkpoint.path}: the model gave numbers that are not finite, in {self.dtype}; "
@@ -227,17 +252,22 @@ class _Run:
             )
         with self._stage(f"decode {count}" if count else "decode"):
             path = self.out.removed_on_failure(self.places.path(count))
-            with self._result_writer(path, seed) as writer:
-                left = self.shape.count
-                for chunk in engine.decode_chunks(latents, refs, **engine.decoding(settings, seed)):
-                    if left > 0:
-                        writer.write(to_pixels(chunk[:, :left]))
-                    left -= chunk.shape[1]
+            self._fitting(lambda engine: self._decode(engine, latents, refs, path, seed))
         record = {"role": "out_video", **self.places.record(path), "seed": seed}
         record |= {"width": self.shape.width, "height": self.shape.height}
         self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
 
-    def _previews(self, engine, refs: int) -> Previews | None:
+    def _decode(self, engine, latents, refs: int, path: Path, seed: int) -> None:
+        from vace.conditioning.pixels import to_pixels
+
+        with self._result_writer(path, seed) as writer:
+            left = self.shape.count
+            for chunk in engine.decode_chunks(latents, refs, **engine.decoding(self.settings, seed)):
+                if left > 0:
+                    writer.write(to_pixels(chunk[:, :left]))
+                left -= chunk.shape[1]
+
+    def _previews(self, refs: int) -> Previews | None:
         """What shows how the videos come along, if somebody wants to see it and there is memory for it."""
         if self.watch.on_preview is None:
             return None
@@ -246,8 +276,8 @@ class _Run:
             return None
         from vace.models.previews import Previews
 
-        drawn = engine.decoding(self.settings, self.settings.seed)
-        return Previews(lambda latents: engine.preview(latents, refs, **drawn), self.watch.on_preview)
+        drawn = self.engine.decoding(self.settings, self.settings.seed)
+        return Previews(lambda latents: self.engine.preview(latents, refs, **drawn), self.watch.on_preview)
 
     def _told(self, bar) -> OnStep:
         def told(i, steps, latents, estimate) -> None:

@@ -15,6 +15,8 @@ from vace.settings import Settings, describe_preset, resolve_settings
 if TYPE_CHECKING:
     import torch
 
+    from vace.speed.memory_plans import Plan
+
 log = logging.getLogger("vace")
 
 SIDES = ("width", "height")
@@ -34,6 +36,7 @@ class Job:
     checked: the checkpoint's parts and tokenizer, as `check_checkpoint` gives them. extension: what became of the
     prompt, for the manifest; None while, or where, it is as the user gave it. fingerprint: of the checkpoint's files,
     its LoRAs and how its weights are rounded. loras: what is fused into the transformer. quantize: None, 'int8', 'fp8'.
+    plan: how the run is laid out in memory (vace/speed/memory_plans.py); None: all stays where it was read to.
     """
 
     checkpoint: object
@@ -44,6 +47,7 @@ class Job:
     fingerprint: str = ""
     loras: tuple = ()
     quantize: str | None = None
+    plan: Plan | None = None
 
     @property
     def base(self) -> Base:

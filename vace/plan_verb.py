@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vace.errors import InputError
 from vace.speed.memory_plans import (
     PLANS,
+    Request,
     available_host,
     choose,
     free_memory,
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from vace.speed.memory import Estimate
     from vace.speed.memory_plans import Plan
 
+log = logging.getLogger("vace")
+
 _DOING = {
     "text": "text encoder", "encode": "VAE, encoding", "denoise": "transformer", "decode": "VAE, decoding",
 }  # fmt: skip
@@ -38,10 +43,13 @@ def plan(prompt: str | None = None, *, memory: str = "auto", refs: int = 0, **gi
     return "\n".join(report(*planned(job, request, refs)))
 
 
-def planned(job: Job, request, refs: int = 0) -> tuple[Estimate, Plan, str]:
+def planned(
+    job: Job, request: Request, refs: int = 0, size: tuple[int, int] | None = None, frames: int | None = None
+) -> tuple[Estimate, Plan, str]:
     """(estimate, plan, what the choice was made by) for a prepared job and what --memory asks. InputError, DeviceError.
 
-    The size is the area's own; a source video's picture has as many pixels at most.
+    size: width, height; without it the area's own: a source video's picture has as many pixels at most. frames: of the
+    clip as the model makes it; without it the setting's.
     """
     if job.base.name != "wan":
         raise InputError(f"--base {job.base.name}: memory is planned for wan alone; leave --memory out")
@@ -50,21 +58,53 @@ def planned(job: Job, request, refs: int = 0) -> tuple[Estimate, Plan, str]:
 
     settings = job.settings
     device = pick_device(settings.device)
-    width, height = settings.area.width, settings.area.height
+    width, height = size or (settings.area.width, settings.area.height)
     found = estimate(
-        job.checked[0], width, height, settings.frame_num, refs, dtype=pick_dtype(settings.dtype, device),
+        job.checked[0], width, height, frames or settings.frame_num, refs, dtype=pick_dtype(settings.dtype, device),
         is_guided=job.base.is_guided(settings.guidance_scale), step_cache=settings.options["step_cache"] > 0,
     )  # fmt: skip
-    return found, *decided(found, request, device)
+    return found, *decided(found, request, device, job.quantize)
 
 
-def decided(found: Estimate, request, device) -> tuple[Plan, str]:
-    """(plan, why) for what --memory asks. Raises DeviceError when nothing fits."""
+def with_plan(job: Job, refs: int, size: tuple[int, int], frames: int) -> Job:
+    """The job with the plan that --memory asks for; what is planned by hand, or a toy, stays as it is.
+
+    Raises DeviceError when nothing fits, MissingDependency for a plan that rounds weights where nothing can.
+    """
+    settings = job.settings
+    request = parse_memory(settings.options.get("memory", "auto"))
+    if "memory" not in settings.options or settings.offload_model or settings.t5_cpu:
+        return job
+    if job.checkpoint.is_toy and request == Request():
+        return job
+    _, chosen, why = planned(job, request, refs, size, frames)
+    if chosen.quantize:
+        from vace.devices import pick_device
+        from vace.speed.quantize import check_kind
+
+        check_kind(chosen.quantize, pick_device(settings.device))
+    log.log(logging.DEBUG if chosen.name == "device" else logging.INFO, "%s", plan_line(chosen, why))
+    return replace(job, plan=chosen)
+
+
+def decided(found: Estimate, request: Request, device, quantize: str | None = None) -> tuple[Plan, str]:
+    """(plan, why) for what --memory asks. quantize: of --quantize, whatever the plan. DeviceError when nothing fits."""
     budget, words = (request.bytes, f"{shown(request.bytes)} given") if request.bytes else free_memory(device)
     if request.plan:
-        return settled(PLANS[request.plan], found, budget), "asked for by name"
+        return settled(_rounded(PLANS[request.plan], quantize), found, budget), "asked for by name"
     host = available_host() if device.type == "cuda" else None
-    return choose(found, budget, host), words
+    return choose(found, budget, host, [_rounded(plan, quantize) for plan in PLANS.values()]), words
+
+
+def _rounded(plan: Plan, quantize: str | None) -> Plan:
+    return replace(plan, quantize=quantize) if quantize else plan
+
+
+def plan_line(chosen: Plan, why: str) -> str:
+    """The plan in one line."""
+    exact = "" if chosen.is_exact else "; the result differs a little from that of 'device'"
+    text = "; the text encoder runs on the processor" if chosen.text == "cpu" else ""
+    return f"plan '{chosen.name}': {chosen.about}{text} ({why}){exact}"
 
 
 def report(found: Estimate, chosen: Plan, why: str) -> list[str]:
@@ -76,9 +116,7 @@ def report(found: Estimate, chosen: Plan, why: str) -> list[str]:
         f"{'  <- most' if count == most else ''}"
         for stage, count in taken.items()
     ]
-    exact = "" if chosen.is_exact else "; the result differs a little from that of 'device'"
-    text = "; the text encoder runs on the processor" if chosen.text == "cpu" else ""
-    lines.append(f"plan '{chosen.name}': {chosen.about}{text} ({why}){exact}")
+    lines.append(plan_line(chosen, why))
     answer = {
         "plan": chosen.name, "text": chosen.text, "tile_vae": chosen.tile_vae, "offload_blocks": chosen.offload_blocks,
         "quantize": chosen.quantize, "exact": chosen.is_exact, "tokens": found.tokens, "stages": taken, "peak": most,

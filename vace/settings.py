@@ -15,6 +15,7 @@ from vace.errors import InputError, nearest
 from vace.materials import check_number
 from vace.runs import draw_seed, split_list
 from vace.speed.guidance_interval import parse_interval
+from vace.speed.memory_plans import parse_memory
 
 log = logging.getLogger("vace")
 
@@ -185,6 +186,8 @@ def _check(values: dict, base: Base) -> None:
         check_number(name, values.get(name), low, high)
     if "sampler" in values:
         values["sampler"] = str(values["sampler"]).lower()
+    if "memory" in values:
+        _check_memory(values)
     if "guidance_interval" in values:
         values["guidance_interval"] = parse_interval(values["guidance_interval"])
     if "stg_skip_layers" in values:
@@ -193,6 +196,14 @@ def _check(values: dict, base: Base) -> None:
         if name in values and values[name] not in known:
             raise InputError(f"--{name} {values[name]}: unknown; {nearest(str(values[name]), known)}")
     parse_size(str(values["size"]), base.stride, names=base.sizes)
+
+
+def _check_memory(values: dict) -> None:
+    """--memory has a known form, and does not come beside flags that say the same by hand."""
+    asked = parse_memory(values["memory"])
+    by_hand = [name for name in ("offload_model", "t5_cpu") if values[name]]
+    if by_hand and asked != parse_memory("auto"):
+        raise InputError(f"--memory {values['memory']} decides where the parts lie; leave --{by_hand[0]} out")
 
 
 def _translated(given: Mapping[str, object], size: str, base: Base) -> dict[str, object]:

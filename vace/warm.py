@@ -25,7 +25,10 @@ def load_engine(job: Job, device: torch.device) -> Any:
 
 def _of_engine(job: Job) -> dict[str, Any]:
     """The settings that an engine is made with, rather than asked with."""
-    return {name: job.settings.options[name] for name in job.base.made_with}
+    found = {name: job.settings.options[name] for name in job.base.made_with}
+    if found.pop("memory", None) is not None:
+        found["plan"] = job.plan
+    return found
 
 
 class Warm:

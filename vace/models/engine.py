@@ -165,21 +165,19 @@ class Engine:
     @contextmanager
     def _in_use(self, name: str) -> Iterator[Any]:
         """The component on its device, read straight to it if need be; put away afterwards when offloading."""
-        home = self._homes[name]
         if name not in self._modules:
             log.debug("reading %s from %s", name, self._parts[name].source)
             module = self._read(name)
             self._prepare(name, module)
             self._modules[name] = module  # at last: an interrupt in between leaves nothing half made
         try:
-            yield self._modules[name].to(home)
+            yield self._placed(name)
         finally:
-            if self.offload_model:
-                self._put_away(name)
+            self._after_use(name)
 
     def _read(self, name: str) -> torch.nn.Module:
         """The component on its device, LoRAs fused into it, rounded to 8 bits where that was asked for."""
-        given = self._parts[name], self._dtypes[name], self._homes[name], self._quantize if name in ROUNDED else None
+        given = self._parts[name], self._dtypes[name], self._home(name), self._quantize if name in ROUNDED else None
         if name != "transformer" or not self._loras:
             return build(*given)
         from vace.speed.lora import fusing
@@ -190,6 +188,18 @@ class Engine:
     def _prepare(self, name: str, module: torch.nn.Module) -> None:
         """Make the component fast, in place, before it first runs."""
         apply_onednn(module)
+
+    def _home(self, name: str) -> torch.device:
+        """Where the component's weights are read to."""
+        return self._homes[name]
+
+    def _placed(self, name: str) -> torch.nn.Module:
+        """The component where it runs."""
+        return self._modules[name].to(self._homes[name])
+
+    def _after_use(self, name: str) -> None:
+        if self.offload_model:
+            self._put_away(name)
 
     def _put_away(self, name: str) -> None:
         if self._homes[name].type == "cuda":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -135,16 +135,16 @@ def settled(plan: Plan, estimate: Estimate, budget: int) -> Plan:
     return replace(plan, text="cpu") if too_large else plan
 
 
-def choose(estimate: Estimate, budget: int, host: int | None = None) -> Plan:
-    """The cheapest plan whose stages all fit `budget` bytes of the device, and `host` bytes beside it where given.
+def choose(estimate: Estimate, budget: int, host: int | None = None, plans: Sequence[Plan] = _ALL) -> Plan:
+    """The cheapest of `plans` whose stages all fit `budget` bytes of the device, and `host` bytes beside it if given.
 
     Raises DeviceError when none does; it names the stage that is too large under the smallest plan.
     """
-    for plan in PLANS.values():
+    for plan in plans:
         plan = settled(plan, estimate, budget)
         if peak(estimate, plan) <= budget and (host is None or host_bytes(estimate, plan) <= host):
             return plan
-    least = min((settled(plan, estimate, budget) for plan in PLANS.values()), key=lambda plan: peak(estimate, plan))
+    least = min((settled(plan, estimate, budget) for plan in plans), key=lambda plan: peak(estimate, plan))
     taken = stages(estimate, least)
     stage = max(taken, key=taken.__getitem__)
     if taken[stage] <= budget:

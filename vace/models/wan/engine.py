@@ -17,17 +17,19 @@ from vace.models.denoise import OnStep, Sampler, denoise, draw_noise
 from vace.models.engine import Engine, wide_dtype
 from vace.models.parts import Part
 from vace.models.samplers import make_sampler
-from vace.models.wan import transformer, vae
+from vace.models.wan import transformer, vae, vae_tiles
 from vace.models.wan.cost import estimate
 from vace.models.wan.predictor import Predictor
 from vace.speed.attention import apply_attention, choose
 from vace.speed.compile import apply_compile
 from vace.speed.guidance_interval import WHOLE
 from vace.speed.lean_blocks import apply_lean
+from vace.speed.offload import BlockOffload, apply_offload
 
 if TYPE_CHECKING:
     from vace.models.checkpoints import Checkpoint
     from vace.settings import Settings
+    from vace.speed.memory_plans import Plan
 
 log = logging.getLogger("vace")
 
@@ -39,12 +41,17 @@ class WanEngine(Engine):
 
     def __init__(
         self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool,
-        attention: str = "auto", compile: bool = False, **changes: Any,
+        attention: str = "auto", compile: bool = False, plan: Plan | None = None, **changes: Any,
     ) -> None:  # fmt: skip
         # The VAE's bar, and the sampler's, is float32.
         dtypes = {"transformer": dtype, "text_encoder": wide_dtype(dtype), "vae": torch.float32}
         super().__init__(parts, tokenizer, device, dtypes, *offloading, **changes)
-        self._attention, self._compile = attention, compile
+        self._attention, self._compile, self._plan = attention, compile, plan
+        self._offload: BlockOffload | None = None
+        if plan is not None:
+            self._quantize = self._quantize or plan.quantize
+            if plan.text == "cpu":
+                self._homes["text_encoder"] = torch.device("cpu")
         self.text_len: int = parts["transformer"].config["text_len"]
 
     def sampling(self, settings: Settings, fps: float, tokens: int) -> dict[str, Any]:
@@ -64,6 +71,10 @@ class WanEngine(Engine):
 
         References come first, in the given order; their number is not limited by the length of the video.
         """
+        if self._plan is not None and self._plan.tile_vae:
+            with self._in_use("vae") as model:
+                encode = functools.partial(_encode_tiles, model)
+                return encode_context(encode, frames, mask, list(refs), self._neutral)
         refs = [ref.to(self.device) for ref in refs]
         with self._in_use("vae") as model:
             encode = functools.partial(vae.encode, model)
@@ -125,8 +136,42 @@ class WanEngine(Engine):
     def decode_chunks(self, latents: torch.Tensor, refs: int = 0) -> Iterator[torch.Tensor]:
         """The same video in pieces [3, t, H, W], each yielded as soon as it is decoded."""
         with self._in_use("vae") as model:
-            for chunk in vae.decode_chunks(model, trim_refs(latents.to(self.device), refs)):
+            decode = vae_tiles.decode_chunks if self._plan is not None and self._plan.tile_vae else vae.decode_chunks
+            for chunk in decode(model, trim_refs(latents.to(self.device), refs)):
                 yield chunk.cpu()
+
+    def release(self) -> None:
+        self._end_offload()
+        super().release()
+
+    def _home(self, name: str) -> torch.device:
+        away = name == "transformer" and self._plan is not None and self._plan.offload_blocks
+        return torch.device("cpu") if away else super()._home(name)
+
+    def _placed(self, name: str) -> torch.nn.Module:
+        if name != "transformer" or self._plan is None or not self._plan.offload_blocks:
+            return super()._placed(name)
+        if self._offload is None:
+            self._offload = apply_offload(self._modules[name], self.device)
+        return self._modules[name]
+
+    def _after_use(self, name: str) -> None:
+        """What the plan has leave the device: the text encoder for good, the others until they are needed again."""
+        super()._after_use(name)
+        if self._plan is None:
+            return
+        if name == "text_encoder" and self._plan.text != "kept":
+            self._modules.pop(name, None)
+        elif self._plan.offload_blocks:
+            self._end_offload() if name == "transformer" else None
+            self._modules[name].to("cpu")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _end_offload(self) -> None:
+        if self._offload is not None:
+            self._offload.remove()
+            self._offload = None
 
     def _prepare(self, name: str, module: torch.nn.Module) -> None:
         super()._prepare(name, module)
@@ -136,6 +181,11 @@ class WanEngine(Engine):
         kernel = choose(self._attention, self.device, self.dtype, module.config.attention_head_dim)
         log.debug("attention: %s, off by %.1e in its test", kernel.name, kernel.error)
         apply_attention(module, kernel.attend)
+
+
+def _encode_tiles(model: torch.nn.Module, videos: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Latents on the CPU, where frames and masks are, of videos that a device could not hold."""
+    return [latents.cpu() for latents in vae_tiles.encode(model, videos)]
 
 
 def _schedule(

@@ -39,7 +39,7 @@ def test_scales_are_positive_and_finite(flag, value):
 @pytest.mark.parametrize(
     ("flag", "value"),
     [("steps", 0), ("steps", 1.5), ("num_videos", 0), ("context_scale", -1), ("frame_num", 6), ("size", "10x10"),
-     ("sampler", "euler"), ("frame_policy", "all"), ("fill_mask", "black"), ("out_format", "avi"), ("ring_size", 2)],
+     ("sampler", "heun"), ("frame_policy", "all"), ("fill_mask", "black"), ("out_format", "avi"), ("ring_size", 2)],
 )  # fmt: skip
 def test_wrong_values_name_their_flag(flag, value):
     with pytest.raises(InputError, match=f"--{flag}"):

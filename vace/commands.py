@@ -86,8 +86,10 @@ def preprocess(**given) -> dict:
 
 def wan(**given) -> dict:
     from vace.generate import generate
+    from vace.spread import over_processes
 
-    return generate(base="wan", **_without_base(_from_manifest("wan", given))).as_json()
+    given = _without_base(_from_manifest("wan", given))
+    return over_processes(given, lambda flags, warm: generate(base="wan", **flags, warm=warm).as_json())
 
 
 def ltx(**given) -> dict:
@@ -104,7 +106,10 @@ def pipeline(**given) -> dict:
         from vace.pipeline import resumed
 
         given = changed_by(resumed(Path(resume)), given)
-    return verb(**_from_manifest("pipeline", given)).as_json()
+    from vace.spread import over_processes
+
+    given = _from_manifest("pipeline", given)
+    return over_processes(given, lambda flags, warm: verb(**flags, warm=warm).as_json())
 
 
 def plan(progress: bool = True, **given) -> str:

@@ -38,7 +38,7 @@ SHARED: Mapping[str, object] = {
 }
 # What a checkpoint's vace.json may call a setting by.
 SHORT_NAMES = {"frames": "frame_num", "guidance": "guidance_scale"}
-ONE_DEVICE_FLAGS = {"ulysses_size": 1, "ring_size": 1, "dit_fsdp": False, "t5_fsdp": False}
+ONE_PROCESS_FLAGS = {"ulysses_size": 1, "ring_size": 1, "dit_fsdp": False, "t5_fsdp": False}
 CHOICES = {
     "sampler": ("unipc", "dpm++", "lcm", "euler"),
     "stg_mode": ("stg_a", "stg_r"),
@@ -132,7 +132,7 @@ def resolve_settings(
     Raises InputError that names the flag for an empty prompt, a number out of range, a wrong frame count or size, an
     unknown choice or preset, a flag of another base.
     """
-    check_one_device(given)
+    check_one_process(given)
     check_foreign(given, base)
     preset = preset_of(given, base)
     if prompt is None or not str(prompt).strip():
@@ -251,12 +251,12 @@ def check_foreign(given: Mapping[str, object], base: Base) -> None:
                 raise InputError(f"--{name}: a setting of --base {other.name}, not of {base.name}; leave it out")
 
 
-def check_one_device(given: Mapping[str, object]) -> None:
-    """Flags of the original's multi-device runs: their off values are taken, others refused."""
-    for flag, off in ONE_DEVICE_FLAGS.items():
+def check_one_process(given: Mapping[str, object]) -> None:
+    """Flags of several processes reach no job: `vace.spread` takes them. Off values are taken, others refused."""
+    for flag, off in ONE_PROCESS_FLAGS.items():
         value = given.get(flag)
         if value is not None and value != off:
-            raise InputError(f"--{flag} {value}: this version runs one video on one device; leave it out or give {off}")
+            raise InputError(f"--{flag} {value}: for `vace wan` and `vace pipeline` under torchrun; leave it out here")
 
 
 def _first(*values):

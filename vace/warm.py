@@ -10,16 +10,17 @@ if TYPE_CHECKING:
 
     from vace.annotators.networks import Networks
     from vace.job import Job
+    from vace.speed.parallel_launch import Team
 
 log = logging.getLogger("vace")
 
 
-def load_engine(job: Job, device: torch.device) -> Any:
-    """An engine for `job`, its weights read when they are first used."""
+def load_engine(job: Job, device: torch.device, team: Team | None = None) -> Any:
+    """An engine for `job`, its weights read when they are first used. team: the processes that share it."""
     settings = job.settings
     return job.base.module("engine").load_engine(
         job.checkpoint, device, settings.dtype, settings.offload_model, settings.t5_cpu, job.checked,
-        loras=job.loras, quantize=job.quantize, **_of_engine(job),
+        loras=job.loras, quantize=job.quantize, **_of_engine(job), **({"team": team} if team else {}),
     )  # fmt: skip
 
 
@@ -32,9 +33,13 @@ def _of_engine(job: Job) -> dict[str, Any]:
 
 
 class Warm:
-    """One engine and one set of networks at a time: two large models would not fit beside each other."""
+    """One engine and one set of networks at a time: two large models would not fit beside each other.
 
-    def __init__(self) -> None:
+    team: the processes that share the engine; they are told when it is time to look for the weights.
+    """
+
+    def __init__(self, team: Team | None = None) -> None:
+        self._team = team
         self._engine: tuple[tuple, Any] | None = None
         self._networks: tuple[tuple, Networks] | None = None
 
@@ -46,7 +51,9 @@ class Warm:
         if self._engine is None or self._engine[0] != key:
             if self._engine is not None:
                 self._engine[1].release()
-            self._engine = (key, load_engine(job, device))
+            if self._team is not None and self._engine is None:
+                self._team.send("job")
+            self._engine = (key, load_engine(job, device, self._team))
         else:
             log.debug("the model is loaded already")
         return self._engine[1]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vace.models.checkpoints import Checkpoint
     from vace.settings import Settings
     from vace.speed.memory_plans import Plan
+    from vace.speed.parallel_launch import Team
 
 log = logging.getLogger("vace")
 
@@ -41,12 +42,14 @@ class WanEngine(Engine):
 
     def __init__(
         self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool,
-        attention: str = "auto", compile: bool = False, plan: Plan | None = None, **changes: Any,
+        attention: str = "auto", compile: bool = False, plan: Plan | None = None, team: Team | None = None,
+        **changes: Any,
     ) -> None:  # fmt: skip
         # The VAE's bar, and the sampler's, is float32.
         dtypes = {"transformer": dtype, "text_encoder": wide_dtype(dtype), "vae": torch.float32}
         super().__init__(parts, tokenizer, device, dtypes, *offloading, **changes)
         self._attention, self._compile, self._plan = attention, compile, plan
+        self._team = team
         self._offload: BlockOffload | None = None
         if plan is not None:
             self._quantize = self._quantize or plan.quantize
@@ -120,7 +123,8 @@ class WanEngine(Engine):
                 transformer.embed_text(model, states.to(self.device), self.text_len)
                 for states in ([cond, uncond] if is_guided else [cond])
             ]
-            predict = Predictor(
+            kind = functools.partial(_leading(), self._team) if self._team else Predictor
+            predict = kind(
                 model, job, texts, len(schedule.timesteps), guidance_scale=guidance_scale, context_end=context_end,
                 guidance_interval=guidance_interval, step_cache=step_cache,
             )  # fmt: skip
@@ -146,6 +150,7 @@ class WanEngine(Engine):
 
     def _home(self, name: str) -> torch.device:
         away = name == "transformer" and self._plan is not None and self._plan.offload_blocks
+        away = away or self._is_spread(name)  # each process keeps its share alone
         return torch.device("cpu") if away else super()._home(name)
 
     def _placed(self, name: str) -> torch.nn.Module:
@@ -175,12 +180,33 @@ class WanEngine(Engine):
 
     def _prepare(self, name: str, module: torch.nn.Module) -> None:
         super()._prepare(name, module)
+        if name == "text_encoder" and self._is_spread(name):
+            from vace.speed.fsdp import spread_text_encoder
+
+            spread_text_encoder(module, self._team)
         if name != "transformer":
             return
         apply_compile(module) if self._compile else apply_lean(module)
         kernel = choose(self._attention, self.device, self.dtype, module.config.attention_head_dim)
         log.debug("attention: %s, off by %.1e in its test", kernel.name, kernel.error)
-        apply_attention(module, kernel.attend)
+        attend, config = kernel.attend, module.config
+        if self._team is not None:
+            attend = self._team.attention(attend, self.dtype, config.num_attention_heads, config.attention_head_dim)
+        apply_attention(module, attend)
+        if self._is_spread(name):
+            from vace.speed.fsdp import spread_transformer
+
+            spread_transformer(module, self._team)
+
+    def _is_spread(self, name: str) -> bool:
+        layout = self._team.layout if self._team else None
+        return bool(layout and {"transformer": layout.dit_fsdp, "text_encoder": layout.t5_fsdp}.get(name))
+
+
+def _leading() -> type:
+    from vace.speed.parallel import LeadingPredictor
+
+    return LeadingPredictor
 
 
 def _encode_tiles(model: torch.nn.Module, videos: Sequence[torch.Tensor]) -> list[torch.Tensor]:

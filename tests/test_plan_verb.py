@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vace import plan_verb
-from vace.errors import InputError
+from vace.errors import InputError, MissingWeights
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,13 @@ def test_what_cannot_be_planned_is_told():
         plan_verb.plan(memory="lots")
     with pytest.raises(InputError, match="wan alone"):
         plan_verb.plan(base="ltx", ckpt_dir="tiny", device="cpu")
+
+
+def test_a_published_model_that_is_not_here_is_planned_by_its_sizes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    text = plan_verb.plan(model_name="vace-14B", memory="24 GB", device="cpu", dtype="bfloat16", size="480p")
+    answer = json.loads(text.splitlines()[-1])
+    assert answer["plan"] == "offload" and answer["peak"] < 24e9 < answer["plans"]["tiled"]
+    with pytest.raises(MissingWeights):
+        plan_verb.plan(ckpt_dir=str(tmp_path / "nowhere"))

@@ -7,7 +7,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vace.errors import InputError
+from vace.errors import InputError, MissingWeights
+from vace.settings import resolve_settings
 from vace.speed.memory_plans import (
     PLANS,
     Request,
@@ -17,13 +18,18 @@ from vace.speed.memory_plans import (
     host_bytes,
     parse_memory,
     peak,
+    published_parts,
     settled,
     shown,
     stages,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vace.job import Job
+    from vace.models.parts import Part
+    from vace.settings import Settings
     from vace.speed.memory import Estimate
     from vace.speed.memory_plans import Plan
 
@@ -35,35 +41,57 @@ _DOING = {
 
 
 def plan(prompt: str | None = None, *, memory: str = "auto", refs: int = 0, **given) -> str:
-    """The lines for the flags of a generation; the last is a JSON object. Raises what preparing the job raises."""
+    """The lines for the flags of a generation; the last is a JSON object. Raises what preparing the job raises.
+
+    Nothing is fetched: a published model that is not on this machine is planned by its published sizes.
+    """
     request = parse_memory(memory)  # a wrong flag is told before files are looked for
     from vace.job import prepare_job
 
-    job = prepare_job(prompt or "a boat on the sea", **given)
-    return "\n".join(report(*planned(job, request, refs)))
+    said = prompt or "a boat on the sea"
+    try:
+        job = prepare_job(said, **{**given, "no_download": True})
+        parts, settings, quantize = job.checked[0], job.settings, job.quantize
+    except MissingWeights:
+        parts = _published(given.get("model_name"))
+        if parts is None:
+            raise
+        settings, quantize = resolve_settings(said, given, {}), given.get("quantize")
+    return "\n".join(report(*planned(parts, settings, request, refs, quantize=quantize)))
+
+
+def _published(model_name: str | None) -> dict[str, Part] | None:
+    sizes = {"vace-1.3b": "1.3B", "vace-1.3b-preview": "1.3B", "vace-14b": "14B"}
+    size = sizes.get(str(model_name).rpartition("/")[2].lower().removeprefix("wan2.1-"))
+    return published_parts(size) if size else None
 
 
 def planned(
-    job: Job, request: Request, refs: int = 0, size: tuple[int, int] | None = None, frames: int | None = None
+    parts: Mapping[str, Part],
+    settings: Settings,
+    request: Request,
+    refs: int = 0,
+    size: tuple[int, int] | None = None,
+    frames: int | None = None,
+    quantize: str | None = None,
 ) -> tuple[Estimate, Plan, str]:
-    """(estimate, plan, what the choice was made by) for a prepared job and what --memory asks. InputError, DeviceError.
+    """(estimate, plan, what the choice was made by) for what --memory asks. Raises InputError, DeviceError.
 
     size: width, height; without it the area's own: a source video's picture has as many pixels at most. frames: of the
-    clip as the model makes it; without it the setting's.
+    clip as the model makes it; without it the setting's. quantize: of --quantize, whatever the plan.
     """
-    if job.base.name != "wan":
-        raise InputError(f"--base {job.base.name}: memory is planned for wan alone; leave --memory out")
+    if settings.base.name != "wan":
+        raise InputError(f"--base {settings.base.name}: memory is planned for wan alone; leave --memory out")
     from vace.devices import pick_device, pick_dtype
     from vace.speed.memory import estimate
 
-    settings = job.settings
     device = pick_device(settings.device)
     width, height = size or (settings.area.width, settings.area.height)
     found = estimate(
-        job.checked[0], width, height, frames or settings.frame_num, refs, dtype=pick_dtype(settings.dtype, device),
-        is_guided=job.base.is_guided(settings.guidance_scale), step_cache=settings.options["step_cache"] > 0,
+        parts, width, height, frames or settings.frame_num, refs, dtype=pick_dtype(settings.dtype, device),
+        is_guided=settings.base.is_guided(settings.guidance_scale), step_cache=settings.options["step_cache"] > 0,
     )  # fmt: skip
-    return found, *decided(found, request, device, job.quantize)
+    return found, *decided(found, request, device, quantize)
 
 
 def with_plan(job: Job, refs: int, size: tuple[int, int], frames: int) -> Job:
@@ -77,7 +105,7 @@ def with_plan(job: Job, refs: int, size: tuple[int, int], frames: int) -> Job:
         return job
     if job.checkpoint.is_toy and request == Request():
         return job
-    _, chosen, why = planned(job, request, refs, size, frames)
+    _, chosen, why = planned(job.checked[0], settings, request, refs, size, frames, job.quantize)
     if chosen.quantize:
         from vace.devices import pick_device
         from vace.speed.quantize import check_kind

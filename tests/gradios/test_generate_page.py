@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from types import SimpleNamespace
 
 import pytest
+from async_io import run_async
 
 gr = pytest.importorskip("gradio", reason="the extra demo is not installed")
 
@@ -103,7 +103,7 @@ def followed(function, id):
     async def collect():
         return [updates async for updates in function(id)]
 
-    return asyncio.run(collect())
+    return run_async(collect())
 
 
 def test_a_job_is_followed_to_its_result(monkeypatch):
@@ -119,7 +119,7 @@ def test_a_job_is_followed_to_its_result(monkeypatch):
             ticket.state, ticket.is_over, ticket.answer, ticket.version = "done", True, {"seed": 5}, 1
         return seen
 
-    first, last, shown = asyncio.run(follow())
+    first, last, shown = run_async(follow())
     assert "Denoising" in first[2] and "Done" in last[2]
     assert last[0]["interactive"] is True and last[1]["visible"] is False
     assert shown[-1] == 5

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from types import SimpleNamespace
 
 import pytest
+from async_io import run_async
 
 pytest.importorskip("gradio", reason="the extra demo is not installed")
 
@@ -109,7 +109,7 @@ def asked(app, method="POST", path="/gradio_api/upload", **headers) -> tuple[int
         (name.replace("_", "-").encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()
     ]
     scope = {"type": "http", "method": method, "path": path, "headers": plain, "query_string": b""}
-    asyncio.run(guard.Guard(app, LOCAL, Room(1000))(scope, receive, send))
+    run_async(guard.Guard(app, LOCAL, Room(1000))(scope, receive, send))
     return told[0]["status"], dict(told[0]["headers"]), told[1]["body"]
 
 
@@ -157,7 +157,7 @@ def closed(monkeypatch):
 def test_gradio_fetches_nothing(closed, tmp_path):
     part = gr.Video(render=False)
     with pytest.raises(gr.Error, match="upload them"):
-        asyncio.run(part.async_move_resource_to_block_cache("http://127.0.0.1:9/a.mp4"))
+        run_async(part.async_move_resource_to_block_cache("http://127.0.0.1:9/a.mp4"))
     with pytest.raises(gr.Error, match="upload them"):
         part.move_resource_to_block_cache("http://127.0.0.1:9/a.mp4")
 

@@ -30,7 +30,8 @@ def small(monkeypatch):
     monkeypatch.setattr(flow_stage, "open_rows", lambda folder: NoiseRows())
     monkeypatch.setattr(flow_stage, "JUDGED_BATCHES", 4)
     monkeypatch.setattr(flow_stage, "JUDGED_ROWS", 4)
-    kinds = {name: dataclasses.replace(kind, steps=4, rows=4) for name, kind in flow_stage.KINDS.items()}
+    spans = (flow_stage.Span(1.0, None, 4),)
+    kinds = {name: dataclasses.replace(kind, steps=4, spans=spans) for name, kind in flow_stage.KINDS.items()}
     monkeypatch.setattr(flow_stage, "KINDS", kinds)
     yield
     torch.set_num_threads(before)
@@ -203,6 +204,20 @@ def test_dropped_prompts_and_contexts_are_those_of_a_source_that_says_nothing(mo
     assert masks == contexts
     assert 12 < sum(prompts) < 36 and 12 < sum(contexts) < 36
     assert any(one != other for one, other in zip(prompts, contexts, strict=True))
+
+
+def test_spans_cut_clips_to_their_first_latents_and_keep_references(monkeypatch):
+    spans = (flow_stage.Span(0.5, 1, 6), flow_stage.Span(1.0, None, 4))
+    kinds = {name: dataclasses.replace(kind, spans=spans) for name, kind in flow_stage.KINDS.items()}
+    monkeypatch.setattr(flow_stage, "KINDS", kinds)
+    stage = stage_of("joint")
+    for step in range(4):
+        refs = NoiseRows().batch(np.random.default_rng([0, step]), 4)["refs"]
+        batch = stage.batch(step)
+        count, frames = (6, 1) if step < 2 else (4, 2)
+        assert {name: batch[name].shape[::2][:2] for name in flow_stage.PARTS} == dict.fromkeys(
+            flow_stage.PARTS, (count, refs + frames))  # fmt: skip
+    assert [kinds["joint"].span(share).frames for share in (0.0, 0.49, 0.5, 1.0)] == [1, 1, None, None]
 
 
 def test_batches_depend_on_seed_and_step_alone():

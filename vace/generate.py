@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vace.errors import CheckpointError, is_out_of_memory
+from vace.generated import Generated, generated_in
 from vace.job import Job, prepare_job, with_extended_prompt
 from vace.media.manifest import read_json
 from vace.places import KINDS_OF, Places, plan_line, words_notice
@@ -23,7 +24,6 @@ from vace.runs import (
     full_paths,
     input_records,
     is_intact,
-    outputs_by_role,
     paths_by_flag,
     public_recipe,
     remove_stale,
@@ -44,42 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("vace")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Where the results are, and the manifest that describes them."""
-
-    folder: Path
-    manifest: dict
-    out_videos: list[Path]
-    src_video: Path | None = None
-    src_mask: Path | None = None
-    src_ref_images: list[Path] = field(default_factory=list)
-
-    def as_json(self) -> dict:
-        answer = {
-            "out_video": str(self.out_videos[0]),
-            "src_video": str(self.src_video) if self.src_video else None,
-            "src_mask": str(self.src_mask) if self.src_mask else None,
-            "src_ref_images": [str(path) for path in self.src_ref_images],
-            "seed": self.manifest["seed"],
-            "manifest": str(self.folder / "manifest.json"),
-            "toy": self.manifest["model"]["toy"],
-        }
-        if len(self.out_videos) > 1:
-            answer["out_videos"] = [str(path) for path in self.out_videos]
-        return answer
-
-
-def generated_in(folder: Path, manifest: dict) -> Generated:
-    """The `Generated` that a manifest in `folder` describes."""
-    named = outputs_by_role(folder, manifest)
-    first = {role: paths[0] for role, paths in named.items()}
-    return Generated(
-        folder, manifest, named["out_video"], first.get("src_video"), first.get("src_mask"),
-        named.get("src_ref_images", []),
-    )  # fmt: skip
 
 
 def generate(
@@ -241,7 +205,7 @@ class _Run:
             self.outputs.append(kept)
             return
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
-            latents = self._fitting(lambda engine: engine.denoise(
+            latents = self._fitting(lambda engine: bar.reset() or engine.denoise(
                 context, cond, uncond, seed=seed, noise_device=str(pick_device(settings.noise_device)),
                 on_step=self._told(bar), **self.sampling,
             ))  # fmt: skip

@@ -14,7 +14,8 @@ from vace.conditioning.plan import LEAST_FILLER, FramePlan, plan_whole
 from vace.conditioning.sizes import fit_area, source_frames
 from vace.errors import InputError
 from vace.flags import flags_for
-from vace.generate import Generated, generate
+from vace.generate import generate
+from vace.generated import Generated
 from vace.job import PROMPT_FLAGS, Job, prepare_job, with_extended_prompt
 from vace.layer_syntax import parse_layers
 from vace.materials import report_unused

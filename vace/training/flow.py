@@ -32,6 +32,15 @@ def mixed(clean_BCTHW: torch.Tensor, noise_BCTHW: torch.Tensor, levels_B: torch.
     return torch.lerp(clean_BCTHW, noise_BCTHW, levels_B.view(-1, 1, 1, 1, 1))
 
 
-def errors(velocity_BCTHW: torch.Tensor, clean_BCTHW: torch.Tensor, noise_BCTHW: torch.Tensor) -> torch.Tensor:
-    """The mean squared error of each row's velocity: [B]."""
-    return (velocity_BCTHW - (noise_BCTHW - clean_BCTHW)).square().flatten(1).mean(dim=1)
+def errors(
+    velocity_BCTHW: torch.Tensor,
+    clean_BCTHW: torch.Tensor,
+    noise_BCTHW: torch.Tensor,
+    weights_B1THW: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The squared error of each row's velocity, the mean, weighted or plain, over all it is made of: [B]."""
+    squares_BTHW = (velocity_BCTHW - (noise_BCTHW - clean_BCTHW)).square().mean(dim=1)
+    if weights_B1THW is None:
+        return squares_BTHW.flatten(1).mean(dim=1)
+    weights_BTHW = weights_B1THW.squeeze(1)
+    return (squares_BTHW * weights_BTHW).flatten(1).sum(dim=1) / weights_BTHW.flatten(1).sum(dim=1)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from vace.training.latents import LatentRows
 
-PARTS = "target", "context", "mask"  # of rows, see vace.training.latents
+PARTS = "target", "context", "mask", "things"  # of rows, see vace.training.latents
+# In the loss, against a latent pixel of the ground: one that a thing fills, for they are few, and one of a reference,
+# which only has to stay.
+THING_WEIGHT, REFERENCE_WEIGHT = 5.0, 0.3
 PROMPT_DROPOUT, CONTEXT_DROPOUT = 0.10, 0.08
 SHIFT = tiny.DEFAULTS["shift"]
 WARM_UP = 300  # steps until the rate is whole
@@ -137,11 +140,17 @@ class FlowStage:
         return self.arrays(found)
 
     def arrays(self, found: dict[str, Any]) -> dict[str, np.ndarray]:
-        """What the loss needs of rows: "target" float16, "ids" int64 [B,L], with context "context" and "mask" too."""
-        ids = token_ids(found["prompts"])
-        if not self.with_context:
-            return {"target": np.ascontiguousarray(found["target"][:, :, found["refs"] :]), "ids": ids}
-        return {"ids": ids, **{name: np.ascontiguousarray(found[name]) for name in PARTS}}
+        """What the loss needs of rows: "target" float16, "weights" float32 [B,1,F,h,w] of the latent pixels' errors,
+        "ids" int64 [B,L]; with context "context" and "mask" too."""
+        refs = found["refs"]
+        weights = 1 + (THING_WEIGHT - 1) / 255 * found["things"].astype(np.float32)
+        weights[:, :, :refs] = REFERENCE_WEIGHT
+        made = {"target": found["target"], "weights": weights}
+        if self.with_context:
+            made |= {"context": found["context"], "mask": found["mask"]}
+        else:
+            made = {name: value[:, :, refs:] for name, value in made.items()}
+        return {"ids": token_ids(found["prompts"]), **{name: np.ascontiguousarray(made[name]) for name in made}}
 
     def loss(self, model: nn.Module, batch: Any, noise: torch.Generator) -> tuple[torch.Tensor, dict[str, Any]]:
         from vace.training import flow
@@ -150,7 +159,7 @@ class FlowStage:
         return losses.mean(), {}
 
     def losses(self, model: nn.Module, batch: Any, levels: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
-        """The error of each row [B] at these levels, under noise that the generator gives."""
+        """The weighted error of each row [B] at these levels, under noise that the generator gives."""
         import torch
 
         from vace.training import flow
@@ -164,7 +173,7 @@ class FlowStage:
             context = torch.cat([given["context"].float(), given["mask"].float() / 255], dim=1)
         noisy = flow.mixed(clean, drawn, levels)
         velocity = model(given["ids"], noisy, flow.TRAINING_STEPS * levels, context)
-        return flow.errors(velocity.float(), clean, drawn)
+        return flow.errors(velocity.float(), clean, drawn, given["weights"])
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The loss on held-out rows, always the same at the same levels and noise: of all, of each task.

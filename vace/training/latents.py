@@ -37,8 +37,8 @@ SIZES = {(64, 64): 0.45, (96, 64): 0.25, (64, 96): 0.10, (80, 64): 0.10, (112, 6
 SEEDS_APART = 1_000_000  # from the rows of one seed to those of the next
 SHARD = 64  # rows
 FRAMES = 17
-FORM = 1  # of the folder: another number is another layout
-PARTS = {"target": np.float16, "context": np.float16, "mask": np.uint8}
+FORM = 2  # of the folder: another number is another layout
+PARTS = {"target": np.float16, "context": np.float16, "mask": np.uint8, "things": np.uint8}
 
 
 class Shape(NamedTuple):
@@ -132,7 +132,8 @@ class LatentRows:
         """`count` rows of one shape, drawn in proportion to its rows, none twice where there are enough; or named ones.
 
         "target" float16 [B,16,F,h,w], the references' latents in front; "context" float16 [B,32,F,h,w], inactive and
-        reactive; "mask" uint8 [B,64,F,h,w], 255 times the folded mask; "prompts" and "tasks", lists; "refs" R; "shape".
+        reactive; "mask" uint8 [B,64,F,h,w], 255 times the folded mask; "things" uint8 [B,1,F,h,w], 255 times the share
+        of each latent pixel that shows a thing, 0 in references; "prompts" and "tasks", lists; "refs" R; "shape".
         Raises InputError for named rows of several shapes.
         """
         if indices is None:
@@ -208,7 +209,7 @@ def encoder(vae: Any) -> Callable[[list], list]:
 
 
 def encode_row(encode: Callable[[list], list], row: Row, zeros: dict | None = None) -> dict[str, np.ndarray]:
-    """One row's target, context and mask, see `LatentRows.batch` (without B). zeros: see `encode_context`."""
+    """One row's target, context, mask and things, see `LatentRows.batch` (without B). zeros: see `encode_context`."""
     import torch
 
     from vace.conditioning.context import encode_context
@@ -219,7 +220,25 @@ def encode_row(encode: Callable[[list], list], row: Row, zeros: dict | None = No
     pictures = context[:16, : len(row.refs)]  # the references' latents: the context already holds them
     target = torch.cat([pictures, target], dim=1)
     mask = context[32:].mul(255).round().byte()
-    return {"target": target.half().numpy(), "context": context[:32].half().numpy(), "mask": mask.numpy()}
+    return {
+        "target": target.half().numpy(),
+        "context": context[:32].half().numpy(),
+        "mask": mask.numpy(),
+        "things": things_of(row.clip.masks.any(axis=1), len(row.refs)),
+    }
+
+
+def things_of(masks: np.ndarray, refs: int) -> np.ndarray:
+    """Masks bool [T,H,W] of what is a thing, as 255 times its share of each latent pixel: uint8 [1,R+T',h,w].
+
+    The first frame is a latent frame of its own, then four make one (the stride of Wan's VAE); references show none.
+    """
+    from vace.conditioning.context import CELL
+
+    shares = masks.reshape(len(masks), masks.shape[1] // CELL, CELL, masks.shape[2] // CELL, CELL).mean(axis=(2, 4))
+    later = shares[1:].reshape(-1, 4, *shares.shape[1:]).mean(axis=1)
+    latent = np.concatenate([np.zeros((refs, *shares.shape[1:])), shares[:1], later])
+    return np.rint(255 * latent[None]).astype(np.uint8)
 
 
 def size_of(seed: int) -> tuple[int, int]:

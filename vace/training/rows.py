@@ -34,7 +34,7 @@ STEP = 16  # pixels that both sides are multiples of
 
 TASKS: Mapping[str, Recipe] = MappingProxyType(
     {
-        "txt2vid": Recipe(0.08, tasks.txt2vid),
+        "txt2vid": Recipe(0.14, tasks.txt2vid),
         "plain": Recipe(0.015, controls.plain),
         "gray": Recipe(0.06, controls.gray),
         "depth": Recipe(0.075, controls.depth),

@@ -43,8 +43,8 @@ __all__ = [
 
 SPLITS = ("train", "held_out")
 KIND_WEIGHTS = {"shape": 0.58, "sprite": 0.17, "letter": 0.10, "puppet": 0.15}
-RADII = {"small": (0.12, 0.135), "medium": (0.155, 0.18), "large": (0.21, 0.24)}
-PUPPET_SCALE, SPRITE_SCALE = 1.45, 1.15  # their radii against those of shapes
+RADII = {"small": (0.145, 0.16), "medium": (0.185, 0.21), "large": (0.235, 0.265)}
+PUPPET_SCALE, SPRITE_SCALE = 1.3, 1.1  # their radii against those of shapes
 SPINNING = ("square", "triangle", "star", "cross", "heart", "diamond")  # a turned circle or ring shows nothing
 TRIES = 40  # of placing the things so that they hide each other little
 MARGIN = 0.85  # radii between a centre and the picture's edge, where there is room
@@ -127,7 +127,7 @@ def _thing(rng: np.random.Generator, kind: str, name: str, colour: str, count: i
         pitch=float(rng.uniform(1.0, 1.7)),
         angle=float(rng.uniform(0, np.pi)),
         shift=float(rng.random()),
-        strength=float(rng.uniform(0.35, 0.7)),
+        strength=float(rng.uniform(0.25, 0.5)),
     )
     return Thing(
         kind=kind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vace.training.latents import Shape
+from vace.training.latents import PARTS, Shape
 
 TASKS = ("txt2vid", "depth", "reference")
 PROMPTS = (
@@ -31,7 +31,7 @@ class NoiseRows:
             indices = rng.choice(rows, count)
         made = [self._row(int(k)) for k in indices]
         refs = int(self.tasks[int(indices[0])] == "reference")
-        found = {name: np.stack([row[name] for row in made]) for name in ("target", "context", "mask")}
+        found = {name: np.stack([row[name] for row in made]) for name in PARTS}
         found |= {"tasks": [self.tasks[int(k)] for k in indices], "prompts": [PROMPTS[int(k) % 3] for k in indices]}
         return found | {"refs": refs, "shape": Shape(32, 32, refs)}
 
@@ -48,4 +48,5 @@ class NoiseRows:
             "target": rng.standard_normal((16, frames, 4, 4)).astype(np.float16),
             "context": rng.standard_normal((32, frames, 4, 4)).astype(np.float16),
             "mask": rng.integers(0, 256, (64, frames, 4, 4)).astype(np.uint8),
+            "things": rng.integers(0, 256, (1, frames, 4, 4)).astype(np.uint8),
         }

@@ -75,6 +75,15 @@ def test_the_true_velocity_has_no_error_and_leads_back_to_the_video():
     assert torch.all(flow.errors(clean - noise, clean, noise) > 1)
 
 
+def test_errors_count_by_their_weights():
+    clean, noise, weights = torch.zeros(2, 3, 1, 2, 2), torch.zeros(2, 3, 1, 2, 2), torch.ones(2, 1, 1, 2, 2)
+    velocity = torch.zeros(2, 3, 1, 2, 2)
+    velocity[:, :, 0, 0, 0] = 1  # wrong at one latent pixel of four
+    weights[1, :, 0, 0, 0] = 5
+    assert torch.allclose(flow.errors(velocity, clean, noise, weights), torch.tensor([1 / 4, 5 / 8]))
+    assert torch.allclose(flow.errors(velocity, clean, noise), torch.full((2,), 1 / 4))
+
+
 # The pass.
 
 
@@ -167,7 +176,7 @@ def test_base_has_no_context_blocks_and_sees_no_references():
     assert not any("vace" in name for name in stage.model(0).state_dict())
     for step in range(4):
         batch = stage.batch(step)
-        assert set(batch) == {"target", "ids"} and batch["target"].shape == (4, 16, 2, 4, 4)
+        assert set(batch) == {"target", "weights", "ids"} and batch["target"].shape == (4, 16, 2, 4, 4)
 
 
 def test_context_trains_the_context_parts_alone_on_the_base_as_it_was(tmp_path):
@@ -215,9 +224,19 @@ def test_spans_cut_clips_to_their_first_latents_and_keep_references(monkeypatch)
         refs = NoiseRows().batch(np.random.default_rng([0, step]), 4)["refs"]
         batch = stage.batch(step)
         count, frames = (6, 1) if step < 2 else (4, 2)
-        assert {name: batch[name].shape[::2][:2] for name in flow_stage.PARTS} == dict.fromkeys(
-            flow_stage.PARTS, (count, refs + frames))  # fmt: skip
+        parts = ("target", "context", "mask", "weights")
+        assert {name: batch[name].shape[::2][:2] for name in parts} == dict.fromkeys(parts, (count, refs + frames))
     assert [kinds["joint"].span(share).frames for share in (0.0, 0.49, 0.5, 1.0)] == [1, 1, None, None]
+
+
+def test_things_weigh_more_than_grounds_and_references_less():
+    found = NoiseRows().batch(indices=[2, 5])  # with a reference
+    found["things"][:] = 0
+    found["things"][0, :, 1] = 255
+    weights = stage_of("joint").arrays(found)["weights"]
+    assert np.unique(weights[:, :, 0]) == np.float32(flow_stage.REFERENCE_WEIGHT)
+    assert (weights[0, :, 1] == flow_stage.THING_WEIGHT).all() and (weights[1, :, 1:] == 1).all()
+    assert stage_of("base").arrays(found)["weights"].shape[2] == weights.shape[2] - 1
 
 
 def test_batches_depend_on_seed_and_step_alone():

@@ -15,7 +15,17 @@ from vace.conditioning.pixels import to_model_space
 from vace.errors import CheckpointError, InputError
 from vace.models.wan import vae as engine_vae
 from vace.training import quick_encode
-from vace.training.latents import SIZES, LatentRows, Shape, build, encode_row, encoder, load_vae, size_of
+from vace.training.latents import (
+    SIZES,
+    LatentRows,
+    Shape,
+    build,
+    encode_row,
+    encoder,
+    load_vae,
+    size_of,
+    things_of,
+)
 from vace.training.rows import make_row
 
 CONFIG = {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 2, 2], "temperal_downsample": [False, True, True]}
@@ -54,6 +64,16 @@ def test_a_row_is_encoded_as_the_engine_does_it(vae_folder, task):
     assert np.allclose(made["context"], context[:32], atol=5e-3)
     assert np.allclose(made["target"], target, atol=5e-3)
     assert np.allclose(made["mask"] / 255, context[32:], atol=3e-3)
+    assert made["things"].shape == (1, *made["mask"].shape[1:]) and not made["things"][:, : len(row.refs)].any()
+
+
+def test_things_are_told_by_their_share_of_each_latent_pixel():
+    masks = np.zeros((5, 16, 24), bool)
+    masks[0, :8, :8] = True  # all of a latent pixel of the first latent frame
+    masks[1:3, 8:, 16:20] = True  # half of one, in half of the frames of the second
+    things = things_of(masks, refs=1)
+    assert things.shape == (1, 3, 2, 3) and things.dtype == np.uint8
+    assert things[0, 1, 0, 0] == 255 and things[0, 2, 1, 2] == 64 and things.astype(int).sum() == 255 + 64
 
 
 def test_a_folder_gives_back_its_rows(vae_folder, rows):

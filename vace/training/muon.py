@@ -73,14 +73,15 @@ def groups_of(model: nn.Module, plain: tuple[str, ...] = ()) -> list[dict]:
 
 
 def evened(matrices: torch.Tensor) -> torch.Tensor:
-    """Matrices [..., M, N] with about the same singular vectors, and singular values all between 0.7 and 1.2."""
+    """Matrices [K, M, N] with about the same singular vectors, and singular values all between 0.7 and 1.2."""
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if is_tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     first, second, third = QUINTIC
     for _ in range(ROUNDS):
         square = x @ x.mT
-        x = first * x + (second * square + third * square @ square) @ x
+        square = torch.baddbmm(square, square, square, beta=second, alpha=third)
+        x = torch.baddbmm(x, square, x, beta=first)
     return x.mT if is_tall else x
 
 

@@ -77,6 +77,7 @@ def _shared() -> argparse.ArgumentParser:
     shared.add_argument("--state_minutes", type=float, default=Plan.state_minutes, help="between two states")
     shared.add_argument("--optimiser", choices=("muon", "adamw"), default="muon", help="(default: muon)")
     shared.add_argument("--threads", type=int, default=0, help="of the CPU (default: torch's choice)")
+    shared.add_argument("--halves", action="store_true", help="half of each batch on a thread: for two cores")
     return shared
 
 
@@ -90,7 +91,10 @@ def make_rows(args: argparse.Namespace) -> int:
 
 def run_stage(args: argparse.Namespace) -> int:
     stage, read = _stage(args)
-    plan = Plan(seed=args.seed, state_minutes=args.state_minutes, optimiser=args.optimiser, plain=stage.plain)
+    plan = Plan(
+        seed=args.seed, state_minutes=args.state_minutes, optimiser=args.optimiser, plain=stage.plain,
+        halves=args.halves,
+    )  # fmt: skip
     weights = read(args.weights) if args.weights and not args.resume else None
     progress = train(
         stage, args.out, plan, resume=args.resume, weights=weights, from_step=args.from_step, until=args.until

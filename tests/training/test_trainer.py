@@ -147,3 +147,31 @@ def test_clips_depend_on_seed_and_step_alone():
     assert not np.array_equal(first, clips(0, 4, 3, 5, (48, 32)))
     assert not np.array_equal(first, clips(1, 3, 3, 5, (48, 32)))
     assert clips(0, 0, 5, 1, (32, 32)).shape == (5, 1, 32, 32, 3)
+
+
+def test_halves_give_the_gradients_of_the_whole():
+    from torch import nn
+
+    from vace.training.halves import Halves
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    batch = {"x": np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)}
+
+    def loss(model, batch, noise):
+        errors = model(torch.from_numpy(batch["x"])).square()
+        return errors.mean(), {"most": float(errors.detach().max())}
+
+    value, _ = loss(model, batch, None)
+    value.backward()
+    wanted = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    halves = Halves(model)
+    for _ in range(2):  # the twin's gradients do not stay
+        found, figures = halves.backward(loss, batch, 7)
+        assert torch.allclose(found, value) and set(figures) == {"most"}
+        assert all(torch.allclose(w.grad, g, atol=1e-6) for w, g in zip(model.parameters(), wanted, strict=True))
+        model.zero_grad()
+    with torch.no_grad():
+        model[0].weight.add_(1)  # as an optimiser does
+    assert torch.equal(halves.models[1][0].weight, model[0].weight)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
+    from vace.training.halves import Halves
+
 log = logging.getLogger("vace")
 
 
@@ -72,7 +74,8 @@ class Plan:
     """How a stage is run. Minutes and counts of steps are between two of their kind; averaging: of the weights.
 
     optimiser: "adamw", or "muon" (vace/training/muon.py; plain: parts of names it leaves to AdamW). save_steps: if
-    given, states are written after so many steps, not minutes. progress: whether a bar is shown.
+    given, states are written after so many steps, not minutes. progress: whether a bar is shown. halves: a step's
+    batch is shared by two threads (vace/training/halves.py), for small networks on two cores.
     """
 
     seed: int = 0
@@ -88,6 +91,7 @@ class Plan:
     save_steps: int | None = None
     progress: bool = True
     workers: int = 1
+    halves: bool = False
 
 
 @dataclass
@@ -173,6 +177,7 @@ class _Run:
         optimiser = _optimiser(model, plan)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.model.train()
+        self.halves = _halves(self.model) if plan.halves else None
         self.is_main = accelerator.is_main_process
         self.is_shown = self.is_main and plan.progress
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,9 +192,12 @@ class _Run:
         begin = time.monotonic()
         for group in self.optimiser.param_groups:
             group["lr"] = self.stage.rate(step)
-        noise = torch.Generator().manual_seed(_seed_of(self.plan.seed, step, self.accelerator.process_index))
-        loss, figures = self.stage.loss(self.model, batch, noise)
-        self.accelerator.backward(loss)
+        seed = _seed_of(self.plan.seed, step, self.accelerator.process_index)
+        if self.halves:
+            loss, figures = self.halves.backward(self.stage.loss, batch, seed)
+        else:
+            loss, figures = self.stage.loss(self.model, batch, torch.Generator().manual_seed(seed))
+            self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.plan.longest_gradient)
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -281,6 +289,12 @@ class _Run:
         line = {"step": self.progress.step, "minutes": round(self.progress.seconds / 60, 2), **figures}
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _halves(model: nn.Module) -> Halves:
+    from vace.training.halves import Halves
+
+    return Halves(model)
 
 
 def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:

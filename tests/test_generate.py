@@ -370,10 +370,17 @@ class TestPipeline:
             patch.setattr(WanEngine, "decode_chunks", stopped)
             with pytest.raises(KeyboardInterrupt):
                 pipeline("gray", "a cat", **given)
-        assert [path.name for path in (tmp_path / "out").iterdir()] == ["job.json"]
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "job.json",
+            "latents.safetensors",
+            "manifest.json",
+            "src_video.mp4",
+        ]
         first = next((tmp_path / "processed/gray").iterdir()) / "src_video-gray.mp4"
         stamp = first.stat().st_mtime_ns
-        made = pipeline(**resumed(tmp_path / "out"), progress=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(WanEngine, "denoise", lambda *_, **__: pytest.fail("was denoised already"))
+            made = pipeline(**resumed(tmp_path / "out"), progress=False)
         assert first.stat().st_mtime_ns == stamp and len(list((tmp_path / "processed/gray").iterdir())) == 1
         assert sorted(path.name for path in made.folder.iterdir()) == [
             "manifest.json",

@@ -61,7 +61,7 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "models":
         parser.add_argument("action", nargs="?", choices=("pull",), help="pull NAME: fetch its weights now")
         parser.add_argument("name", nargs="?", help="a network, mediapipe, a base model, or all (every network)")
-    if command in ("tasks", "models", "doctor"):
+    if command in ("tasks", "models", "doctor", "bench"):
         parser.add_argument("--json", action="store_true", help="as JSON")
     if command == "batch":
         parser.add_argument("file", help="the jobs (.jsonl): command, its flags, and an id if you like")
@@ -86,8 +86,19 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "bench":
         parser.add_argument("what", choices=("media", "annotators", "wan", "ltx"))
         parser.add_argument("--ckpt_dir", help="checkpoint for bench wan (tiny) and ltx (random weights)")
-        parser.add_argument("--random_weights", default="mid", help="bench ltx without a checkpoint: full or mid (mid)")
-        parser.add_argument("--device", default="auto", help="for bench ltx: auto, cpu, cuda or cuda:N")
+        parser.add_argument("--model_name", help="bench wan, whole runs: vace-1.3B, vace-14B, or mid, a model of random"
+                            " weights for a processor (with --vs alone: mid)")  # fmt: skip
+        parser.add_argument("--random_weights", nargs="?", const=True, metavar="NAME", help="bench wan: draw the"
+                            " weights of the model; bench ltx without a checkpoint: full or mid (mid)")  # fmt: skip
+        parser.add_argument("--vs", choices=("diffusers",), help="bench wan: whole runs in turn with its pipeline, same"
+                            " tensors, inputs and noise levels, one process, caches cold")  # fmt: skip
+        parser.add_argument("--device", default="auto", help="for bench wan and ltx: auto, cpu, cuda or cuda:N")
+        parser.add_argument("--size", help="bench wan, whole runs: 480p, 720p or WxH (the model's; mid: 320x240)")
+        parser.add_argument("--steps", type=int, help="likewise: steps of a run with references (50; mid: 20)")
+        parser.add_argument("--text_steps", help="likewise: steps of the runs of words alone (4,20,50)")
+        parser.add_argument("--samples", type=int, help="likewise: pairs (9; of runs on CUDA 3); of words alone only"
+                            " the shortest runs as often, the others a third")  # fmt: skip
+        parser.add_argument("--seed", type=int, help="likewise: of weights, inputs, and the order in the pairs (0)")
         parser.add_argument("--frames", type=int, help="frames of the clip (media 300, annotators 81), or of the video")
         parser.add_argument("--long_frames", type=int, default=3000, help="frames of the long clip of bench media")
         parser.add_argument("--out", help="folder for the .json and .md (printed only when absent)")

@@ -13,7 +13,7 @@ from vace.runs import FILE_FLAGS, PLACES, input_records, read_manifest, split_li
 log = logging.getLogger("vace")
 
 NAMES = ("ckpt_dir", "model_name", "text_encoder_path", "vae_path", "lora", "stg_skip_layers", "task", "mode", "from",
-         "resume", "frame_range", "preset")  # fmt: skip
+         "resume", "decode", "frame_range", "preset")  # fmt: skip
 WORDS = ("bbox", "label", "caption", "ref_bbox", "ref_label", "ref_caption")  # materials that are no files
 
 
@@ -84,7 +84,15 @@ def preprocess(**given) -> dict:
     return verb(**given).as_json()
 
 
+def _decoded(base: str, given: dict) -> dict:
+    from vace.decode_again import decode_again
+
+    return decode_again(given.pop("decode"), base=base, **given).as_json()
+
+
 def wan(**given) -> dict:
+    if given.get("decode") is not None:
+        return _decoded("wan", given)
     from vace.generate import generate
     from vace.spread import over_processes
 
@@ -93,6 +101,8 @@ def wan(**given) -> dict:
 
 
 def ltx(**given) -> dict:
+    if given.get("decode") is not None:
+        return _decoded("ltx", given)
     from vace.generate import generate
 
     return generate(base="ltx", **_without_base(_from_manifest("ltx", given))).as_json()
@@ -205,27 +215,7 @@ def doctor(json: bool = False, **_) -> str | list:
     return [finding.as_dict() for finding in findings] if json else render(findings)
 
 
-def bench(what: str, out: str | None = None, frames: int | None = None, progress: bool = True, **given) -> str:
-    if what == "media":
-        from vace.bench import media as module
+def bench(what: str, **given) -> str | dict:
+    from vace.bench.verb import bench as verb
 
-        result = module.run(frames=frames or 300, long_frames=given["long_frames"])
-    elif what == "annotators":
-        from vace.bench import annotators as module
-
-        result = module.run(frames=frames)
-    elif what == "ltx":
-        from vace.bench import ltx as module
-
-        result = module.run(given["ckpt_dir"], given["random_weights"], frames=frames, device=given["device"])
-    else:
-        from vace.bench import wan as module
-
-        result = module.run(ckpt=given["ckpt_dir"] or "tiny")
-    text = module.render(result)
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{what}.json").write_text(json.dumps(result, indent=1) + "\n")
-        (folder / f"{what}.md").write_text(text + "\n")
-    return text
+    return verb(what, **given)

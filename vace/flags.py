@@ -154,8 +154,11 @@ FLAGS = (
     Flag("save_file", "text", "path of the result's file instead of out_video.mp4 in save_dir", _MAKE),
     Flag("out_format", ("mp4", "exact", "png"), "mp4 plays in a browser; exact is lossless; png is a folder", _MAKE),
     Flag("no_metadata", "bool", "leave the recipe out of the video file", _MAKE),
+    Flag("save_latents", "bool", "keep the denoised latents beside the result, for --decode", _MAKE),
     # runs
     Flag("from", "text", "repeat the run of this manifest.json; further flags change it", _ALL),
+    Flag("decode", "text", "make the videos whose latents a run has left in this folder, as one does that breaks off"
+         " while decoding; loads the VAE alone", (WAN, LTX)),
     Flag("resume", "text", "go on with the run of this folder; finished stages are not run again", (PIPELINE,)),
     Flag("quiet", "bool", "no progress, no log", (*_ALL, PROMPT, BATCH, DEMO, PLAN)),
     Flag("verbose", "bool", "more log; a traceback with every error", (*_ALL, PROMPT, BATCH, DEMO, PLAN)),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vace.errors import CheckpointError, is_out_of_memory
+from vace.decoding import video_record, write_video
+from vace.errors import CheckpointError, OutputError, is_out_of_memory
 from vace.generated import Generated, generated_in
 from vace.job import Job, prepare_job, with_extended_prompt
+from vace.latents_file import ROLE, Header, vae_mark
+from vace.latents_kept import KeptLatents
 from vace.media.manifest import read_json
-from vace.places import KINDS_OF, Places, plan_line, words_notice
+from vace.places import Places, plan_line, words_notice
 from vace.plan_verb import plan_line as memory_line
 from vace.plan_verb import with_plan
 from vace.runs import (
@@ -37,6 +40,8 @@ from vace.warm import load_engine
 from vace.watching import NOBODY, Watch
 
 if TYPE_CHECKING:
+    import torch
+
     from vace.models.denoise import OnStep
     from vace.models.previews import Previews
     from vace.warm import Warm
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vace")
 
 T = TypeVar("T")
+STAYING = ("out_video", ROLE)  # roles of what stays when a run breaks off
 
 
 def generate(
@@ -54,6 +60,7 @@ def generate(
     src_ref_images=None,
     save_dir: str | Path | None = None,
     save_file: str | Path | None = None,
+    save_latents: bool = False,
     progress: bool | str = True,
     job: Job | None = None,
     resume: bool = False,
@@ -66,11 +73,12 @@ def generate(
 
     prompt: what is seen. src_video, src_mask: prepared files (white = generate). src_ref_images: pictures, a comma list
     or a list. given: further flags (see vace.flags and vace.settings.DEFAULTS). job: a `prepare_job` of the same flags,
-    to spare a second look. resume: a finished result of the same inputs and parameters in save_dir is not made again.
+    to spare a second look. resume: a finished result of the same inputs and parameters in save_dir is not made again,
+    and what was denoised is only decoded. save_latents: keep the denoised latents beside the result.
     pipeline: what `vace pipeline` adds to the manifest: its own parameters, and those of the stage before. warm: keeps
     the model loaded for further calls. watch: what is told on the way; what it raises ends the run.
-    Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails, but videos that are
-    finished when it is interrupted are kept.
+    Results go to save_dir, by default results/MODEL/TIME; nothing stays there when it fails, but finished videos are
+    kept, and so are denoised latents (see vace.decode_again) when the decoding fails.
     Raises VaceError: InputError, MissingWeights, CheckpointError, DeviceError, OutputError.
     """
     job = job or prepare_job(prompt, **given)
@@ -90,7 +98,10 @@ def generate(
 
         default = Path("results") / job.checkpoint.name
         with OutputFolder(save_dir, "--save_dir", default) as out, toy_threads(job.checkpoint.is_toy):
-            return _Run(job, sources, shape, inputs, out, progress, save_file, pipeline, resume, warm, watch).run()
+            places = Places(out, job.settings, shape, save_file)
+            return _Run(
+                job, sources, shape, inputs, places, progress, pipeline, resume, warm, watch, save_latents
+            ).run()
     finally:
         sources.close()
 
@@ -99,17 +110,19 @@ class _Run:
     """One generation at work: its stages in order, each finished video on disk before the next begins."""
 
     def __init__(
-        self, job: Job, sources: Sources, shape: Shape, inputs: list, out: OutputFolder, progress: bool, save_file,
-        pipeline: dict | None, resume: bool, warm: Warm | None, watch: Watch | None,
+        self, job: Job, sources: Sources, shape: Shape, inputs: list, places: Places, progress: bool,
+        pipeline: dict | None, resume: bool, warm: Warm | None, watch: Watch | None, save_latents: bool,
     ) -> None:  # fmt: skip
-        self.job, self.sources, self.shape, self.inputs, self.out = job, sources, shape, inputs, out
+        self.job, self.sources, self.shape, self.inputs = job, sources, shape, inputs
+        self.places, self.out = places, places.out
         self.settings, self.base, self.progress = job.settings, job.base, progress
-        self.places = Places(out, job.settings, shape, save_file)
         self.pipeline, self.watch = pipeline, watch or NOBODY
         self.load = warm.engine if warm else load_engine
-        out.protect([*inputs, *(pipeline or {}).get("materials", [])])
+        self.encode = warm.encode_context if warm else lambda engine, *given: engine.encode_context(*given)
+        self.out.protect([*inputs, *(pipeline or {}).get("materials", [])])
         self.stages, self.outputs = Stages(), []
-        path = out.path / "manifest.json"
+        self.latents = KeptLatents(places, self.outputs, lambda: self._write_manifest(interrupted=True), save_latents)
+        path = self.out.path / "manifest.json"
         before = read_json(path) if path.is_file() else None
         self.before = before if isinstance(before, dict) else None
         self.resume = resume
@@ -144,6 +157,7 @@ class _Run:
                              self.shape.model_count)  # fmt: skip
         with self._stage("load"):
             self.engine = self.load(self.job, device)
+            self.vae = vae_mark(self.job.checked[0]["vae"])
         engine = self.engine
         self.sampling = engine.sampling(settings, self.shape.fps, self.shape.tokens)
         with self._stage("read sources"):
@@ -151,7 +165,7 @@ class _Run:
         with self._stage("encode prompt"):
             cond, uncond = engine.encode_prompts(settings.prompt, self._negative())
         with self._stage("encode context"):
-            context = self._fitting(lambda engine, given=given: engine.encode_context(*given))
+            context = self._fitting(lambda engine, given=given: self.encode(engine, *given))
         with self._stage("write sources"):
             self._write_sources(*given)
         refs = len(given[2])
@@ -161,13 +175,14 @@ class _Run:
             for count in range(settings.num_videos):
                 self._make_video(count, context, cond, uncond, refs)
                 if count + 1 < settings.num_videos:  # a run that is killed later can go on after this one
-                    self._finish(interrupted=True)
-        except BaseException:  # whatever happened, a video that is finished stays
-            if any(record["role"] == "out_video" for record in self.outputs):
+                    self._write_manifest(interrupted=True)
+        except BaseException:  # whatever happened, what is finished or denoised stays
+            if any(record["role"] in STAYING for record in self.outputs):
                 self.out.keep = True
-                self._finish(interrupted=True)
+                with suppress(OutputError):  # a full disk: what was told before counts
+                    self._write_manifest(interrupted=True)
             raise
-        return self._finish()
+        return generated_in(self.out.path, self._write_manifest())
 
     def _stage(self, name: str):
         self.watch.stage(name)
@@ -197,13 +212,26 @@ class _Run:
         return work(self.engine)
 
     def _make_video(self, count: int, context, cond, uncond, refs: int) -> None:
-        from vace.devices import pick_device
-
-        settings, seed = self.settings, self.settings.seed + count
+        seed = self.settings.seed + count
         kept = self._made_before(seed)
         if kept is not None:
-            self.outputs.append(kept)
+            self.outputs += [kept, *filter(None, [self._made_before(seed, ROLE) if self.latents.stay else None])]
             return
+        header = self._header(refs, seed)
+        latents = self.latents.again(self._made_before(seed, ROLE), header)
+        if latents is None:
+            latents = self._denoise(count, context, cond, uncond, seed)
+            self.latents.keep(count, latents, header)
+        path, sound = self.out.removed_on_failure(self.places.path(count)), getattr(self.sources.video, "path", None)
+        with self.latents.told_on_failure(header), self._stage(f"decode {count}" if count else "decode"):
+            self._fitting(lambda engine: write_video(engine, latents, header, path, sound))
+        self.outputs.append(video_record(self.places.record(path), header))
+        self.latents.let_go(seed)
+
+    def _denoise(self, count: int, context, cond, uncond, seed: int) -> torch.Tensor:
+        from vace.devices import pick_device
+
+        settings = self.settings
         with self._stage(f"denoise {count}" if count else "denoise"), _step_bar(settings.steps, self.progress) as bar:
             latents = self._fitting(lambda engine: bar.reset() or engine.denoise(
                 context, cond, uncond, seed=seed, noise_device=str(pick_device(settings.noise_device)),
@@ -214,22 +242,18 @@ class _Run:
                 f"{self.job.checkpoint.path}: the model gave numbers that are not finite, in {self.dtype}; "
                 "try --dtype float32, or get the weights again"
             )
-        with self._stage(f"decode {count}" if count else "decode"):
-            path = self.out.removed_on_failure(self.places.path(count))
-            self._fitting(lambda engine: self._decode(engine, latents, refs, path, seed))
-        record = {"role": "out_video", **self.places.record(path), "seed": seed}
-        record |= {"width": self.shape.width, "height": self.shape.height}
-        self.outputs.append(record | {"frames": self.shape.count, "fps": self.shape.fps})
+        return latents.contiguous()  # as they come back from a file, so that the decoder rounds alike
 
-    def _decode(self, engine, latents, refs: int, path: Path, seed: int) -> None:
-        from vace.conditioning.pixels import to_pixels
-
-        with self._result_writer(path, seed) as writer:
-            left = self.shape.count
-            for chunk in engine.decode_chunks(latents, refs, **engine.decoding(self.settings, seed)):
-                if left > 0:
-                    writer.write(to_pixels(chunk[:, :left]))
-                left -= chunk.shape[1]
+    def _header(self, refs: int, seed: int) -> Header:
+        shape, settings, plan = self.shape, self.settings, self.shape.frames
+        has_sound = plan is not None and plan.sound is not None and self.sources.video.has_audio
+        return Header(
+            base=self.base.name, model=self.model["name"], vae=self.vae, refs=refs, frames=shape.count,
+            width=shape.width, height=shape.height, fps=float(shape.fps), seed=seed,
+            dtype=str(self.dtype).removeprefix("torch."), out_format=settings.out_format,
+            decoding=self.engine.decoding(settings, seed), sound=tuple(map(float, plan.sound)) if has_sound else None,
+            comment=None if settings.no_metadata else public_recipe(self._recipe() | {"seed": seed}),
+        )  # fmt: skip
 
     def _previews(self, refs: int) -> Previews | None:
         """What shows how the videos come along, if somebody wants to see it and there is memory for it."""
@@ -252,25 +276,12 @@ class _Run:
 
         return told
 
-    def _made_before(self, seed: int) -> dict | None:
-        """The record of a video with this seed that an interrupted run of the same job has finished."""
+    def _made_before(self, seed: int, role: str = "out_video") -> dict | None:
+        """The record of a video (or latents) with this seed that an interrupted run of the same job has finished."""
         if not (self.resume and self.before and self.before.get("key") == _key(self.job, self.inputs)):
             return None
-        records = [r for r in self.before["outputs"] if r["role"] == "out_video" and r["seed"] == seed]
+        records = [r for r in self.before["outputs"] if r["role"] == role and r["seed"] == seed]
         return next((record for record in records if is_intact(self.out.path, record)), None)
-
-    def _result_writer(self, path: Path, seed: int):
-        from vace.media.video import VideoWriter
-
-        plan, video = self.shape.frames, self.sources.video
-        sound = None
-        if plan is not None and plan.sound is not None and video.has_audio:
-            sound = (video.path, *plan.sound)
-        kind = KINDS_OF[self.settings.out_format]
-        comment = None
-        if not self.settings.no_metadata:
-            comment = public_recipe(self._recipe() | {"seed": seed})
-        return VideoWriter(path, self.shape.fps, kind=kind, audio_from=sound, comment=comment)
 
     def _recipe(self) -> dict:
         own = _parameters(self.job, self.inputs)
@@ -303,18 +314,20 @@ class _Run:
             write_image(path, to_pixels(ref)[0])
             self.outputs.append({"role": "src_ref_images", **file_record(path)})
 
-    def _finish(self, interrupted: bool = False) -> Generated:
+    def _write_manifest(self, interrupted: bool = False) -> dict:
+        """Tell what is there; latents that no manifest names any more go after that."""
         more = {"seed": self.settings.seed, "device": self.device, "model": self.model, "stages": self.stages.rows}
         more["frames"] = {"count": self.shape.count, "made": self.shape.model_count, "tokens": self.shape.tokens}
         more["networks"] = (self.pipeline or {}).get("networks", self.sources.hints.get("networks", []))
         more["used"] = {"dtype": str(self.dtype).removeprefix("torch."), "negative_prompt": self._negative()}
         more["used"] |= {name: _plain(value) for name, value in self.sampling.items()}
+        more["used"] |= {"plan": self.job.plan.name} if self.job.plan else {}
         outputs = self.outputs
         if interrupted:
             more["interrupted"] = True
             done = {record.get("seed") for record in outputs}
             seeds = range(self.settings.seed, self.settings.seed + self.settings.num_videos)
-            later = [self._made_before(seed) for seed in seeds if seed not in done]
+            later = [self._made_before(seed, kind) for seed in seeds if seed not in done for kind in STAYING]
             outputs = [*outputs, *filter(None, later)]  # what an earlier run has finished is not forgotten
         if self.job.extension:
             more["prompt_extension"] = self.job.extension
@@ -330,7 +343,8 @@ class _Run:
         manifest = write_manifest(path, command, parameters, self.inputs, outputs, **more)
         if not interrupted:
             remove_stale(self.out.path, self.before, outputs)
-        return generated_in(self.out.path, manifest)
+        self.latents.sweep()
+        return manifest
 
 
 def _plain(value):

@@ -21,7 +21,8 @@ from vace.parsing import parse_flags
 from vace.runs import FILE_FLAGS, PLACES, input_records, split_list
 
 COMMANDS = ("preprocess", "wan", "ltx", "pipeline")
-REFUSED = (*PLACES, "from", "resume", "quiet", "verbose")  # a batch says itself where things go and how much it tells
+# A batch says itself where things go, what goes on and how much it tells.
+REFUSED = (*PLACES, "from", "resume", "decode", "quiet", "verbose")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _SEEDS = 2**31  # a drawn seed is below this
 

@@ -11,7 +11,8 @@ from vace.flags import FLAGS, Flag, flags_for
 USER_FAULT = 2
 # Options of single commands that are no flags of the table.
 EXTRA_OPTIONS = ("ckpt_dir", "frames", "long_frames", "out", "random_weights", "shard", "retry", "gpus", "ray", "host",
-                 "port", "root_path", "max_upload", "server_name", "server_port")  # fmt: skip
+                 "port", "root_path", "max_upload", "server_name", "server_port", "vs", "samples",
+                 "text_steps")  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +52,7 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     `--seed -1` and `--prompt '--a-b'` become `--flag=value`: argparse would take such values for flags.
     """
     kinds = {name: flag.kind for flag in reversed(FLAGS) for name in (flag.name, *flag.others)}
-    kinds |= dict.fromkeys(EXTRA_OPTIONS, "text") | {"dry_run": "bool"}
+    kinds |= dict.fromkeys(EXTRA_OPTIONS, "text") | {"dry_run": "bool", "json": "bool"}
     bare = {flag.name: flag for flag in FLAGS if flag.bare}
     result: list[str] = []
     waiting = False  # whether the last flag still wants its value

@@ -232,6 +232,7 @@ def _stages(
         sources["src_ref_images"] = [*sources.get("src_ref_images", []), *split_list(extra, files=True)]
     return generate(
         **sources, save_dir=result, save_file=given.get("save_file"), job=job, warm=warm, **run,
+        save_latents=bool(given.get("save_latents")),
         pipeline={"parameters": parameters, **stage},
     )  # fmt: skip
 

@@ -66,10 +66,23 @@ class Places:
 
     def record(self, path: Path) -> dict:
         """The file record, its name relative to the folder where it lies in it, else absolute."""
-        record = file_record(path) if path.is_file() else input_records([("", path)])[0]
-        inside = path.absolute().is_relative_to(self.out.path.absolute())
-        name = str(path.absolute().relative_to(self.out.path.absolute()) if inside else path.absolute())
-        return {"name": name, "sha256": record["sha256"], "bytes": record["bytes"]}
+        return output_record(self.out.path, path)
+
+    def latents(self, count: int) -> Path:
+        """Where the denoised latents of video number `count` lie until it is decoded: latents.safetensors ..."""
+        return self.out.file(f"latents{f'_{count}' if count else ''}.safetensors")
+
+
+def output_record(folder: Path, path: Path) -> dict:
+    """Name, sha256 and bytes of a result, its name relative to `folder` where it lies in it, else absolute."""
+    record = file_record(path) if path.is_file() else input_records([("", path)])[0]
+    return {"name": output_name(folder, path), "sha256": record["sha256"], "bytes": record["bytes"]}
+
+
+def output_name(folder: Path, path: Path) -> str:
+    """How the manifest in `folder` names an output: relative to it where it lies in it, else absolute."""
+    inside = path.absolute().is_relative_to(folder.absolute())
+    return str(path.absolute().relative_to(folder.absolute()) if inside else path.absolute())
 
 
 def plan_line(checkpoint, settings: Settings, shape: Shape, refs: int, device, dtype) -> str:

@@ -27,6 +27,7 @@ from vace.media.manifest import file_record, read_json, sha256_file, write_json
 SCHEMA = "vace-manifest/1"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "av", "decord")
 PLACES = ("save_dir", "pre_save_dir", "save_file")  # where outputs go: no part of what they are
+KEPT = ("save_latents",)  # what stays beside the outputs: likewise
 FILE_FLAGS = ("video", "image", "mask", "ref_mask", "src_video", "src_mask", "src_ref_images", "config")
 
 
@@ -338,7 +339,7 @@ def public_recipe(manifest: dict) -> str:
         from vace.layer_syntax import format_layers, parse_layers
 
         parameters["task"] = format_layers(parse_layers(parameters["task"]), bare_files)
-    for place in PLACES:  # two runs of one command differ in nothing else
+    for place in (*PLACES, *KEPT):  # two runs of one command differ in nothing else
         parameters.pop(place, None)
     recipe = {
         key: manifest[key] for key in ("schema", "command", "seed", "versions", "model", "networks") if key in manifest

@@ -19,7 +19,8 @@ log = logging.getLogger("vace")
 
 STARTED = "TORCHELASTIC_RUN_ID"  # what torchrun sets
 # Of the flags of `vace wan`, those that the others need nothing of: materials, places, talk.
-_OF_LEADER = ("prompt", "src_video", "src_mask", "src_ref_images", "save_dir", "save_file", "from", "quiet", "verbose")
+_OF_LEADER = ("prompt", "src_video", "src_mask", "src_ref_images", "save_dir", "save_file", "save_latents",
+              "from", "quiet", "verbose")  # fmt: skip
 
 
 def over_processes(given: Mapping[str, Any], make: Callable[[dict, Warm | None], dict]) -> dict | None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
     from vace.annotators.networks import Networks
+    from vace.contexts import Contexts
     from vace.job import Job
     from vace.speed.parallel_launch import Team
 
@@ -42,6 +43,7 @@ class Warm:
         self._team = team
         self._engine: tuple[tuple, Any] | None = None
         self._networks: tuple[tuple, Networks] | None = None
+        self._contexts: Contexts | None = None  # of the engine
 
     def engine(self, job: Job, device: torch.device) -> Any:
         """The engine of the last job where this one wants the same, else a new one, the old one's memory freed."""
@@ -51,12 +53,23 @@ class Warm:
         if self._engine is None or self._engine[0] != key:
             if self._engine is not None:
                 self._engine[1].release()
+            self._contexts = None
             if self._team is not None and self._engine is None:
                 self._team.send("job")
             self._engine = (key, load_engine(job, device, self._team))
         else:
             log.debug("the model is loaded already")
         return self._engine[1]
+
+    def encode_context(self, engine: Any, *given: Any) -> Any:
+        """`engine.encode_context` of frames, mask and references, unless it made the same of them before."""
+        if self._engine is None or self._engine[1] is not engine:
+            return engine.encode_context(*given)
+        if self._contexts is None:
+            from vace.contexts import Contexts
+
+            self._contexts = Contexts()
+        return self._contexts.encoded(engine, *given)
 
     def networks(self, **chosen) -> Networks:
         """Likewise the networks that annotators ask; chosen: as for `vace.preprocess.open_networks`."""
@@ -71,4 +84,4 @@ class Warm:
         """Free what is held."""
         if self._engine is not None:
             self._engine[1].release()
-        self._engine = self._networks = None
+        self._engine = self._networks = self._contexts = None

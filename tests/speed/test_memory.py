@@ -130,6 +130,15 @@ def test_the_vae_is_what_is_counted(monkeypatch, published_vae, height, width, l
     assert expected[1] == pytest.approx(encoded, rel=NEAR)
 
 
+def test_decoding_alone_is_the_decoding_of_a_run():
+    parts = published_parts("1.3B")
+    run, alone = memory.estimate(parts, 832, 480, 81), memory.of_decoding(parts["vae"], 21, 832, 480)
+    assert (alone.vae, alone.decode_whole, alone.decode_tiled) == (run.vae, run.decode_whole, run.decode_tiled)
+    found = stages(alone, PLANS["tiled"])
+    assert peak(alone, PLANS["tiled"]) == found["decode"] == alone.vae + alone.decode_tiled
+    assert choose(alone, 9 * GB).name == "device" and choose(alone, 2 * GB).name == "tiled"
+
+
 def test_a_running_vae_is_what_is_counted():
     from diffusers import AutoencoderKLWan
 

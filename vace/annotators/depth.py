@@ -9,9 +9,9 @@ import numpy as np
 
 from vace.annotators.base import Chunk, Result, redrawn
 from vace.annotators.networks import Networks
-from vace.annotators.spool import Spool
 from vace.errors import InputError, nearest
 from vace.media.clip import Clip
+from vace.media.spool import Spool
 
 NORMALIZE = ("frame", "clip")
 

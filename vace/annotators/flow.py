@@ -9,10 +9,10 @@ import numpy as np
 
 from vace.annotators.base import Chunk, Result
 from vace.annotators.networks import Networks
-from vace.annotators.spool import Spool
 from vace.annotators.wheel import flow_radius, flow_to_image
 from vace.errors import InputError, nearest
 from vace.media.clip import Clip
+from vace.media.spool import Spool
 
 log = logging.getLogger("vace")
 

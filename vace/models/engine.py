@@ -80,7 +80,7 @@ def _check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, encoder: Mapping[st
 
 
 class Engine:
-    """A base model over checked parts. `dtypes`: the float type of each component.
+    """A base model over checked parts. `dtypes`: the float type of each component. To decode, the VAE's part suffices.
 
     Each engine adds encode_context, denoise and decode_chunks, says with `sampling` and `decoding` which of the
     settings of a job the last two take, and how prompts are cleaned and how long they may be (`clean`, `text_len`).

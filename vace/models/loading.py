@@ -114,6 +114,11 @@ def device_bytes(part: Part, dtype: torch.dtype, quantize: str | None = None) ->
     return total
 
 
+def tensor_shapes(part: Part) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor its class holds, from the config alone. Raises CheckpointError."""
+    return {key: tuple(tensor.shape) for key, tensor in _empty_model(part).state_dict().items()}
+
+
 def _stays_float32(part: Part, key: str) -> bool:
     marks = _KEPT_FLOAT32.get((part.base, part.component), ())
     return any(mark in f"^{key}" for mark in marks)

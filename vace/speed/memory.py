@@ -111,6 +111,19 @@ def estimate(
     )
 
 
+def of_decoding(vae: Part, latents: int, width: int, height: int, tiles: Tiles = TILES) -> Estimate:
+    """For `latents` latent frames decoded to width x height with nothing but the VAE in memory."""
+    nothing = Weights(0, 0)
+    high, wide = (min(size, CELL * tiles.side) for size in (height, width))
+    given = latents * (height // CELL) * (width // CELL) * FLOAT32 * vae.config["z_dim"] * 3
+    return Estimate(
+        tokens=0, text=nothing, transformer=nothing, vae=device_bytes(vae, torch.float32),
+        offloaded=Blocks(0, 0, nothing), text_work=0, encode_whole=0, encode_tiled=0, denoise_work=0,
+        decode_whole=decode_work(vae.config, latents, height, width) + given,
+        decode_tiled=decode_work(vae.config, latents, high, wide) + given,
+    )  # fmt: skip
+
+
 def _weights(part: Part, dtype: torch.dtype) -> Weights:
     return Weights(device_bytes(part, dtype), device_bytes(part, dtype, ROUNDED))
 

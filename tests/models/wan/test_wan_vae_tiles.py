@@ -89,6 +89,47 @@ def test_error_of_the_default_tiles(model):
     assert 0 < error < 1.5e-3
 
 
+@pytest.mark.parametrize("tiles", [SMALL, vae_tiles.TILES])
+def test_frames_are_yielded_while_the_last_tile_is_decoded(model, tiles, monkeypatch):
+    """One piece for each of its latent frames, before the next of them is decoded."""
+    latents = torch.zeros(model.config.z_dim, 4, 8, 12)
+    decoded, rest = [], vae_tiles._decode_rest
+
+    def counted(*given):
+        decoded.append(1)
+        return rest(*given)
+
+    monkeypatch.setattr(vae_tiles, "_decode_rest", counted)
+    count = 4 * (len(spans(12, tiles)) - 1)
+    for i, piece in enumerate(vae_tiles.decode_chunks(model, latents, tiles)):
+        assert len(decoded) == count + i + 1 and piece.shape == (3, 1 if i == 0 else 4, 64, 96)
+    assert len(decoded) == 4 * len(spans(12, tiles))
+
+
+def test_no_whole_video_is_ever_in_memory(model):
+    """Twice as long a clip takes twice the features of the middle, which are small, and no more of anything else."""
+    peaks = {}
+    for frames in (6, 12):
+        latents = torch.zeros(model.config.z_dim, frames, 8, 20)
+        peaks[frames] = counted(lambda given=latents: [None for _ in vae_tiles.decode_chunks(model, given, SMALL)])[0]
+    video = 3 * (4 * 12 - 3) * 64 * 160 * 4
+    features = 6 * 8 * 20 * model.config.base_dim * model.config.dim_mult[-1] * 4
+    print(f"12 latent frames: {peaks[12]} bytes at most, {peaks[6]} for 6; the video is {video}, features {features}")
+    assert peaks[12] - peaks[6] < 2 * features < video / 4
+
+
+def test_a_temporary_folder_that_is_full_is_told(model, monkeypatch):
+    from vace.errors import OutputError
+    from vace.media import spool
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool.tempfile, "TemporaryFile", full)
+    with pytest.raises(OutputError, match="TMPDIR"):
+        vae_tiles.decode(model, torch.zeros(model.config.z_dim, 1, 8, 20), SMALL)
+
+
 def test_tiles_take_less_memory_than_the_whole(model):
     latents = vae.encode(model, [clip(5, 128, 256)])[0]
     whole = counted(lambda: [None for _ in vae.decode_chunks(model, latents)])[0]

@@ -55,7 +55,11 @@ class WanEngine(Engine):
             self._quantize = self._quantize or plan.quantize
             if plan.text == "cpu":
                 self._homes["text_encoder"] = torch.device("cpu")
-        self.text_len: int = parts["transformer"].config["text_len"]
+
+    @property
+    def text_len(self) -> int:
+        """Tokens of a text at most; asked only where there is a transformer: decoding needs the VAE alone."""
+        return self._parts["transformer"].config["text_len"]
 
     def sampling(self, settings: Settings, fps: float, tokens: int) -> dict[str, Any]:
         """Keywords of `denoise` for these settings; `fps` and `tokens` change nothing for Wan."""

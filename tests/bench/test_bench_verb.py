@@ -38,6 +38,7 @@ def stub(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_whole_runs_from_the_command_line(vace, tmp_path):
     outcome = vace("bench", "wan", *RACE, "--json", "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err

@@ -12,6 +12,8 @@ from vace.errors import DeviceError, InputError
 
 TOY = dict(ckpt="tiny", size="64x48", frames=5, steps=2, text_steps=(2, 1), device="cpu")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def result():

@@ -106,6 +106,7 @@ def test_frames_are_yielded_while_the_last_tile_is_decoded(model, tiles, monkeyp
     assert len(decoded) == 4 * len(spans(12, tiles))
 
 
+@pytest.mark.slow
 def test_no_whole_video_is_ever_in_memory(model):
     """Twice as long a clip takes twice the features of the middle, which are small, and no more of anything else."""
     peaks = {}

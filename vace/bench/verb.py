@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vace.errors import InputError
+from vace.media.files import replacing
 
 RACE = ("model_name", "vs", "size", "steps", "text_steps", "samples", "seed")  # flags of bench wan's whole runs alone
 
@@ -21,10 +22,10 @@ def bench(what: str, *, out: str | None = None, json: bool = False, **given: Any
     name, module, result = _measured(what, given)
     text = module.render(result)
     if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_text(jsons.dumps(result, indent=1) + "\n")
-        (folder / f"{name}.md").write_text(text + "\n")
+        Path(out).mkdir(parents=True, exist_ok=True)
+        for ending, content in (("json", jsons.dumps(result, indent=1)), ("md", text)):
+            with replacing(Path(out) / f"{name}.{ending}") as temporary:
+                temporary.write_text(content + "\n", encoding="utf-8")
     return result if json else text
 
 

@@ -229,6 +229,32 @@ def test_spans_cut_clips_to_their_first_latents_and_keep_references(monkeypatch)
     assert [kinds["joint"].span(share).frames for share in (0.0, 0.49, 0.5, 1.0)] == [1, 1, None, None]
 
 
+def test_some_steps_of_clips_are_of_first_frames_and_most_of_these_of_rows_of_one(monkeypatch):
+    opened = []
+    monkeypatch.setattr(flow_stage, "open_rows", lambda folder: opened.append(str(folder)) or NoiseRows())
+    monkeypatch.setattr(flow_stage, "STILL", flow_stage.Span(1.0, 1, 6))
+    spans = (flow_stage.Span(1.0, None, 4, stills=0.5),)
+    kinds = {name: dataclasses.replace(kind, spans=spans) for name, kind in flow_stage.KINDS.items()}
+    monkeypatch.setattr(flow_stage, "KINDS", kinds)
+    stage = FlowStage("base", "rows", "held_out", tiny_folder(), stills="stills", transformer=SMALL)
+    counts = [len(stage.batch(step)["ids"]) for step in range(60)]
+    assert 20 < counts.count(6) < 40 and counts.count(4) == 60 - counts.count(6)
+    assert {of for of, count in zip(opened, counts, strict=True) if count == 4} == {"rows"}
+    assert 0.5 < opened.count("stills") / counts.count(6) < 1
+
+
+def test_products_in_bfloat16_leave_the_loss_as_it_is(monkeypatch):
+    plain, half = stage_of("joint"), FlowStage(
+        "joint", "rows", "held_out", tiny_folder(), is_half=True, transformer=SMALL
+    )  # fmt: skip
+    losses = []
+    for stage in (plain, half):
+        made = stage.model(0)
+        shaken(made)
+        losses.append(stage.loss(made, stage.batch(0), torch.Generator().manual_seed(0))[0].item())
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
 def test_things_weigh_more_than_grounds_and_references_less():
     found = NoiseRows().batch(indices=[2, 5])  # with a reference
     found["things"][:] = 0

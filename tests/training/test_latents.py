@@ -128,6 +128,17 @@ def test_what_is_there_is_kept_and_the_rest_is_made(vae_folder, rows):
         build(vae_folder, rows.folder, rows=7, seed=1, workers=0, shard=4, progress=False)
 
 
+def test_rows_of_one_frame(vae_folder, tmp_path):
+    made = build(vae_folder, tmp_path, rows=4, frames=1, workers=0, shard=4, progress=False)
+    for k in range(4):
+        one = made.batch(indices=[k])
+        frames = one["refs"] + 1
+        assert all(one[name].shape[2] == frames for name in ("target", "context", "mask", "things"))
+        assert made.empty(made.shape(k))["context"].shape[1] == frames
+    with pytest.raises(InputError, match="made otherwise \\(frames\\)"):
+        build(vae_folder, tmp_path, rows=4, workers=0, shard=4, progress=False)
+
+
 def test_folders_without_what_is_needed_are_told(tmp_path):
     with pytest.raises(InputError, match="no encoded rows"):
         LatentRows(tmp_path)

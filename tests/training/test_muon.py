@@ -19,6 +19,17 @@ def test_singular_values_become_alike(shape):
     assert torch.nn.functional.cosine_similarity(made.flatten(), (left @ right).flatten(), dim=0) > 0.97
 
 
+def test_rounds_in_bfloat16_are_about_the_same():
+    weights = [torch.randn(32, 48, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2)]
+    for weight, is_half in zip(weights, (False, True), strict=True):
+        weight.grad = torch.randn(32, 48, generator=torch.Generator().manual_seed(1))
+        groups = [{"params": [weight], "is_even": True}]
+        Muon(groups, lr=0.1, is_half=is_half, **PLAIN).step()
+    start = torch.randn(32, 48, generator=torch.Generator().manual_seed(0))
+    steps = [weight.detach() - start for weight in weights]
+    assert float((steps[0] - steps[1]).norm() / steps[0].norm()) < 0.03 and not torch.equal(*steps)
+
+
 def test_what_goes_which_way():
     model = nn.ModuleDict({"a": nn.Conv3d(8, 16, 3), "thin": nn.Linear(4, 64), "first": nn.Linear(32, 32)})
     model["frozen"] = nn.Linear(32, 32).requires_grad_(False)

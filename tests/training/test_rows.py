@@ -131,10 +131,28 @@ def test_regions_are_as_their_mode_says(mode):
 
 
 def test_every_task_is_drawn_about_as_often_as_its_weight_says():
-    drawn = [_drawn_task(seed, "train") for seed in range(3000)]
+    drawn = [_drawn_task(seed, "train", 17) for seed in range(3000)]
     total = sum(recipe.weight for recipe in TASKS.values())
     for name, recipe in TASKS.items():
         assert drawn.count(name) / 3000 == pytest.approx(recipe.weight / total, abs=0.02)
+
+
+@pytest.mark.parametrize("task", [name for name, recipe in TASKS.items() if not recipe.needs_time])
+def test_rows_of_one_frame_are_whole_rows(task):
+    row = make_row(11, task=task, frames=1)
+    assert (
+        row.target.shape == (1, 64, 64, 3) and row.frames.shape == (3, 1, 64, 64) and row.mask.shape[1:] == (1, 64, 64)
+    )
+    if row.task in ("gray", "inpainting"):
+        kept = row.mask[0].numpy() < 0.5
+        assert kept.any() == (task == "inpainting")
+
+
+def test_what_needs_time_is_not_drawn_for_one_frame():
+    drawn = {_drawn_task(seed, "train", 1) for seed in range(600)}
+    assert drawn == {name for name, recipe in TASKS.items() if not recipe.needs_time}
+    with pytest.raises(InputError, match="'flow' has no training rows of one frame"):
+        make_row(0, task="flow", frames=1)
 
 
 def test_what_is_said_without_colours():

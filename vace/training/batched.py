@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 
+from vace.training.products import Product, plain
+
 if TYPE_CHECKING:
     from diffusers import WanVACETransformer3DModel
     from torch import nn
@@ -49,10 +51,12 @@ def predict_velocity(
     timesteps_B: torch.Tensor,
     text: Text,
     context_BCTHW: torch.Tensor | None = None,
+    product: Product = plain,
 ) -> torch.Tensor:
     """The velocity of noisy latents [B, 16, T, H, W] at timesteps [B] (0 to 1000), of the same shape.
 
     context_BCTHW: [B, 96, T, H, W], see `vace.conditioning.context`; None: the model without its context blocks.
+    product: how the blocks' layers are taken, see `vace.training.products`.
     """
     patch = tuple(model.config.patch_size)
     grid = [size // side for size, side in zip(latents_BCTHW.shape[2:], patch, strict=True)]
@@ -66,10 +70,10 @@ def predict_velocity(
         if layer in pending:
             branch = model.vace_blocks[pending[layer]]
             if branch.proj_in is not None:  # only the first has one, and reads what the patches left
-                context = branch.proj_in(context) + hidden
-            context = _block(branch, context, text, modulation_B6D, turns)
-            hint = branch.proj_out(context)
-        hidden = _block(block, hidden, text, modulation_B6D, turns)
+                context = _layer(product, branch.proj_in, context) + hidden
+            context = _block(product, branch, context, text, modulation_B6D, turns)
+            hint = _layer(product, branch.proj_out, context)
+        hidden = _block(product, block, hidden, text, modulation_B6D, turns)
         hidden = hidden if hint is None else hidden + hint
     shift, scale = (model.scale_shift_table + time_BD.unsqueeze(1)).chunk(2, dim=1)
     patches = model.proj_out(_normed(model.norm_out, hidden, shift, scale))
@@ -85,41 +89,63 @@ def rotations(model: WanVACETransformer3DModel, latents_BCTHW: torch.Tensor) -> 
     return torch.complex(cosines[..., 0::2].contiguous(), sines[..., 1::2].contiguous())
 
 
+def _layer(product: Product, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return product(x, layer.weight, layer.bias)
+
+
 def _block(
-    block: nn.Module, hidden: torch.Tensor, text: Text, modulation_B6D: torch.Tensor, turns: torch.Tensor
+    product: Product,
+    block: nn.Module,
+    hidden: torch.Tensor,
+    text: Text,
+    modulation_B6D: torch.Tensor,
+    turns: torch.Tensor,
 ) -> torch.Tensor:
     """Self-attention, cross-attention, feed-forward: the same in main and context blocks."""
     shift, scale, gate, last_shift, last_scale, last_gate = (block.scale_shift_table + modulation_B6D).chunk(6, dim=1)
-    attended = _self_attention(block.attn1, _normed(block.norm1, hidden, shift, scale), turns)
+    attended = _self_attention(product, block.attn1, _normed(block.norm1, hidden, shift, scale), turns)
     hidden = torch.addcmul(hidden, attended, gate)
-    hidden = hidden + _cross_attention(block.attn2, block.norm2(hidden), text)
-    return torch.addcmul(hidden, block.ffn(_normed(block.norm3, hidden, last_shift, last_scale)), last_gate)
+    hidden = hidden + _cross_attention(product, block.attn2, block.norm2(hidden), text)
+    fed = _feed_forward(product, block.ffn.net, _normed(block.norm3, hidden, last_shift, last_scale))
+    return torch.addcmul(hidden, fed, last_gate)
 
 
-def _self_attention(attention: nn.Module, x_BND: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+def _feed_forward(product: Product, layers: nn.ModuleList, x_BND: torch.Tensor) -> torch.Tensor:
+    """Of layers GELU(Linear), Dropout(0), Linear."""
+    inner = F.gelu(_layer(product, layers[0].proj, x_BND), approximate=layers[0].approximate)
+    return _layer(product, layers[2], inner)
+
+
+def _self_attention(product: Product, attention: nn.Module, x_BND: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     parts = attention.to_q, attention.to_k, attention.to_v
     weight, bias = (torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias"))
-    query, key, value = F.linear(x_BND, weight, bias).chunk(3, dim=-1)
+    query, key, value = product(x_BND, weight, bias).chunk(3, dim=-1)
     query = _rotated(attention.norm_q(query).unflatten(-1, (attention.heads, -1)), turns)
     key = _rotated(attention.norm_k(key).unflatten(-1, (attention.heads, -1)), turns)
-    return _attend(attention, query, key, value.unflatten(-1, (attention.heads, -1)), None)
+    return _attend(product, attention, query, key, value.unflatten(-1, (attention.heads, -1)), None)
 
 
-def _cross_attention(attention: nn.Module, x_BND: torch.Tensor, text: Text) -> torch.Tensor:
-    query = attention.norm_q(attention.to_q(x_BND))
-    key, value = attention.norm_k(attention.to_k(text.tokens)), attention.to_v(text.tokens)
+def _cross_attention(product: Product, attention: nn.Module, x_BND: torch.Tensor, text: Text) -> torch.Tensor:
+    query = attention.norm_q(_layer(product, attention.to_q, x_BND))
+    key = attention.norm_k(_layer(product, attention.to_k, text.tokens))
+    value = _layer(product, attention.to_v, text.tokens)
     query, key, value = (part.unflatten(-1, (attention.heads, -1)) for part in (query, key, value))
-    return _attend(attention, query, key, value, text.bias)
+    return _attend(product, attention, query, key, value, text.bias)
 
 
 def _attend(
-    attention: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None
+    product: Product,
+    attention: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
 ) -> torch.Tensor:
     """Attention of queries [B, N, heads, d] to keys and values [B, L, heads, d], projected: [B, N, D]."""
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     mask = None if bias is None else bias.expand(1, 1, query.shape[2], -1)
     result = F.scaled_dot_product_attention(query, key, value, mask)
-    return attention.to_out[0](result.transpose(1, 2).flatten(2))
+    return _layer(product, attention.to_out[0], result.transpose(1, 2).flatten(2))
 
 
 def _rotated(x_BNHd: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

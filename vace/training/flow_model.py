@@ -14,6 +14,7 @@ from torch import nn
 from vace.errors import CheckpointError
 from vace.media.files import replacing
 from vace.training import batched, tiny
+from vace.training.products import Product, plain
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,9 +26,9 @@ CONTEXT_SEED = 0  # of the context's patch embedding, the one context layer that
 class FlowModel(nn.Module):
     """Text encoder (UMT5's stack, which holds the table of words) and transformer, with or without context blocks."""
 
-    def __init__(self, text: nn.Module, transformer: nn.Module, text_len: int):
+    def __init__(self, text: nn.Module, transformer: nn.Module, text_len: int, product: Product = plain):
         super().__init__()
-        self.text, self.transformer, self.text_len = text, transformer, text_len
+        self.text, self.transformer, self.text_len, self.product = text, transformer, text_len, product
 
     def forward(
         self,
@@ -40,7 +41,7 @@ class FlowModel(nn.Module):
         kept = ids_BL != 0
         states = self.text(input_ids=ids_BL, attention_mask=kept.long()).last_hidden_state
         text = batched.embed_text(self.transformer, states * kept.unsqueeze(-1), self.text_len)
-        return batched.predict_velocity(self.transformer, latents_BCTHW, timesteps_B, text, context_BCTHW)
+        return batched.predict_velocity(self.transformer, latents_BCTHW, timesteps_B, text, context_BCTHW, self.product)
 
 
 def build(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,15 +43,21 @@ class Span:
     """Up to the share `until` of a stage's steps, rows are cut to so many latent frames, and so many make a step.
 
     The VAE is causal: the first latents of a clip are those of a shorter one. What stands where and how it follows a
-    condition is learnt from the first alone, at a fifth of the cost or less; how it moves, afterwards.
+    condition is learnt from the first alone, at a fifth of the cost or less; how it moves, afterwards. stills: of the
+    span's steps, the share that is of first frames all the same, lest what was learnt of them be forgotten.
     """
 
     until: float
     frames: int | None
     rows: int
+    stills: float = 0.0
 
 
-SPANS = (Span(0.43, 1, 96), Span(0.53, 2, 64), Span(1.0, None, 32))
+STILL = Span(1.0, 1, 96)
+SPANS = (replace(STILL, until=0.45), Span(0.55, 2, 64, stills=0.2), Span(1.0, None, 32, stills=0.2))
+CUT_SHARE = (
+    0.25  # of steps of first frames, where there are rows of one frame too: those of clips, with all their tasks
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kin
 class FlowStage:
     """See vace.training.trainer.Stage. rows, held_out: folders of `vace.training.latents`. vae: its folder.
 
-    transformer: sizes of the class other than vace-tiny's. Raises InputError for an unknown kind.
+    stills: a folder of rows of one frame, which are many times cheaper to make; most steps of first frames take these.
+    is_half: products in bfloat16 (vace/training/products.py). transformer: sizes of the class other than vace-tiny's.
+    Raises InputError for an unknown kind.
     """
 
     score = "score"
@@ -88,6 +96,8 @@ class FlowStage:
         *,
         seed: int = 0,
         length: float = 1.0,
+        stills: Path | None = None,
+        is_half: bool = False,
         transformer: dict[str, Any] | None = None,
     ):
         if kind not in KINDS:
@@ -95,7 +105,8 @@ class FlowStage:
         self.name, self.kind, self.seed = kind, KINDS[kind], seed
         self.rows, self.held_out, self.vae = Path(rows), Path(held_out), Path(vae)
         self.steps = max(1, round(length * self.kind.steps))
-        self.transformer = transformer
+        self.stills = None if stills is None else Path(stills)
+        self.transformer, self.is_half = transformer, is_half
 
     @property
     def with_context(self) -> bool:
@@ -105,14 +116,16 @@ class FlowStage:
         """Raise InputError or CheckpointError for rows or a VAE that cannot be read, before anything is trained."""
         from vace.training.latents import load_vae
 
-        for folder in (self.rows, self.held_out):
-            open_rows(folder)
+        for folder in (self.rows, self.held_out, self.stills):
+            if folder is not None:
+                open_rows(folder)
         load_vae(self.vae)
 
     def model(self, seed: int) -> nn.Module:
-        from vace.training import flow_model
+        from vace.training import flow_model, products
 
         model = flow_model.build(seed, _tokenizer(), with_context=self.with_context, transformer=self.transformer)
+        model.product = products.halved if self.is_half else products.plain
         if self.name == "context":
             flow_model.freeze_base(model)
         return model
@@ -125,8 +138,10 @@ class FlowStage:
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """Rows of one shape, some without their prompt or their context; see `arrays`."""
         rng = np.random.default_rng([self.seed, step])
-        rows = open_rows(self.rows)
         span = self.kind.span(step / self.steps)
+        span = STILL if span.stills and rng.random() < span.stills else span
+        is_cut = span.frames != 1 or self.stills is None or rng.random() < CUT_SHARE
+        rows = open_rows(self.rows if is_cut else self.stills)
         found = rows.batch(rng, span.rows)
         without_prompt, without_context = (rng.random((2, span.rows)).T < (PROMPT_DROPOUT, CONTEXT_DROPOUT)).T
         found["prompts"] = [

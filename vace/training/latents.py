@@ -59,6 +59,7 @@ def build(
     rows: int,
     seed: int = 0,
     split: str = "train",
+    frames: int = FRAMES,
     workers: int = 1,
     device: str = "cpu",
     shard: int = SHARD,
@@ -66,25 +67,26 @@ def build(
 ) -> LatentRows:
     """Encode `rows` rows into the folder `out`; shards that are there already are kept, so that it can be resumed.
 
-    vae_folder: a VAE in the diffusers layout, or a checkpoint with one in vae/. workers: processes, each on one thread;
-    0: this one. device: where the VAE runs, of every worker. A folder may grow: `rows` larger than before adds shards.
+    vae_folder: a VAE in the diffusers layout, or a checkpoint with one in vae/. frames: of a row, see `make_row`.
+    workers: processes, each on one thread; 0: this one. device: where the VAE runs, of every worker. A folder may grow:
+    `rows` larger than before adds shards.
     Raises CheckpointError for a VAE that cannot be read, InputError where `out` holds rows made otherwise.
     """
     from tqdm import tqdm
 
     folder, out = _vae_folder(vae_folder), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    facts = {"form": FORM, "seed": seed, "split": split, "shard": shard, "frames": FRAMES, "vae": _fingerprint(folder),
+    facts = {"form": FORM, "seed": seed, "split": split, "shard": shard, "frames": frames, "vae": _fingerprint(folder),
              "tasks": {name: recipe.weight for name, recipe in TASKS.items()}}  # fmt: skip
     _claim(out, facts)
     spans = [(start, min(start + shard, rows)) for start in range(0, rows, shard)]
     todo = [span for span in spans if _rows_in(_shard_file(out, span[0] // shard)) < span[1] - span[0]]
-    work = _Work(folder, out, seed, split, shard, device)
+    work = _Work(folder, out, seed, split, shard, device, frames)
     bar = tqdm(total=rows, unit="row", disable=None if progress else True, desc="rows")
     bar.update(rows - sum(stop - start for start, stop in todo))
     with bar:
         if not (out / "empty.safetensors").is_file():
-            write_empty(load_vae(folder, device), out)
+            write_empty(load_vae(folder, device), out, frames)
         for count in _done(work, todo, workers):
             bar.update(count)
     return LatentRows(out)
@@ -250,16 +252,16 @@ def size_of(seed: int) -> tuple[int, int]:
 class _Work:
     """What a worker does: whole shards. Made once in each process."""
 
-    def __init__(self, folder: Path, out: Path, seed: int, split: str, shard: int, device: str):
+    def __init__(self, folder: Path, out: Path, seed: int, split: str, shard: int, device: str, frames: int):
         self.folder, self.out, self.seed, self.split = folder, out, seed, split
-        self.shard, self.device = shard, device
+        self.shard, self.device, self.frames = shard, device, frames
 
     def __call__(self, span: tuple[int, int]) -> int:
         vae = _vae_of(self.folder, self.device)
         encode, zeros, groups, order = encoder(vae), {}, {}, []
         for k in range(*span):
             seed = self.seed * SEEDS_APART + k
-            row = make_row(seed, split=self.split, size=size_of(seed), frames=FRAMES)
+            row = make_row(seed, split=self.split, size=size_of(seed), frames=self.frames)
             shape = str(Shape(row.target.shape[2], row.target.shape[1], len(row.refs)))
             made = groups.setdefault(shape, [])
             order.append({"shape": shape, "place": len(made), "prompt": row.prompt, "task": row.task})
@@ -297,13 +299,13 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the first process ends the others
 
 
-def write_empty(vae: Any, out: Path) -> None:
+def write_empty(vae: Any, out: Path, frames: int = FRAMES) -> None:
     """The latents of a neutral video and of a white reference, of each of SIZES."""
     import torch
 
     encode, arrays = encoder(vae), {}
     for width, height in SIZES:
-        videos = {"neutral": torch.zeros(3, FRAMES, height, width), "white": torch.ones(3, 1, height, width)}
+        videos = {"neutral": torch.zeros(3, frames, height, width), "white": torch.ones(3, 1, height, width)}
         for name, video in videos.items():
             arrays[f"{width}x{height}.{name}"] = encode([video])[0].half().numpy()
     _write(out / "empty.safetensors", arrays, {})

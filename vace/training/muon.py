@@ -20,9 +20,17 @@ class Muon(torch.optim.Optimizer):
     """Steps of Muon in groups with `is_even`, of AdamW in the others; see `groups_of`."""
 
     def __init__(
-        self, groups: list[dict], lr: float, betas: tuple[float, float], weight_decay: float, momentum: float = 0.95
+        self,
+        groups: list[dict],
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        momentum: float = 0.95,
+        is_half: bool = False,
     ):
+        """is_half: the rounds of evening in bfloat16, as Jordan et al. do them."""
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": weight_decay, "momentum": momentum})
+        self.is_half = is_half
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -42,7 +50,8 @@ class Muon(torch.optim.Optimizer):
         gradients = [weight.grad for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])  # Nesterov's
-        steps = evened(torch.stack(ahead).flatten(2))
+        steps = torch.stack(ahead).flatten(2)
+        steps = evened(steps.bfloat16()).float() if self.is_half else evened(steps)
         length = group["lr"] * 0.2 * max(steps.shape[1:]) ** 0.5
         torch._foreach_add_(weights, list(steps.view(len(weights), *weights[0].shape)), alpha=-length)
 

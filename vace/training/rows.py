@@ -39,19 +39,19 @@ TASKS: Mapping[str, Recipe] = MappingProxyType(
         "gray": Recipe(0.06, controls.gray),
         "depth": Recipe(0.075, controls.depth),
         "scribble": Recipe(0.07, controls.scribble),
-        "flow": Recipe(0.075, controls.flow),
+        "flow": Recipe(0.075, controls.flow, needs_time=True),
         "pose": Recipe(0.075, controls.pose),
         "layout": Recipe(0.08, controls.layout),
         "inpainting": Recipe(0.13, edits.inpainting),
         "outpainting": Recipe(0.075, edits.outpainting),
-        "frameref": Recipe(0.075, edits.frameref),
-        "clipref": Recipe(0.045, edits.clipref),
+        "frameref": Recipe(0.075, edits.frameref, needs_time=True),
+        "clipref": Recipe(0.045, edits.clipref, needs_time=True),
         "reference": Recipe(0.10, tasks.reference),
         "swap": Recipe(0.06, tasks.swap),
-        "move": Recipe(0.045, tasks.move),
+        "move": Recipe(0.045, tasks.move, needs_time=True),
         "control_reference": Recipe(0.06, tasks.control_reference),
-        "expand": Recipe(0.045, tasks.expand),
-        "composition": Recipe(0.04, tasks.composition),
+        "expand": Recipe(0.045, tasks.expand, needs_time=True),
+        "composition": Recipe(0.04, tasks.composition, needs_time=True),
     }
 )
 
@@ -91,13 +91,14 @@ def make_row(
 ) -> Row:
     """The row of a seed (0 or more), of a key of TASKS or one drawn by their weights.
 
-    size: (width, height), multiples of 16 from 48 on. frames: 4n+1, at least 9. objects: the fewest and the most things
-    of the world; pose needs a puppet and takes its worlds by itself (see `rows_world.with_puppet`). Raises InputError
-    for an unknown task or split and for a size or length that it cannot be made at.
+    size: (width, height), multiples of 16 from 48 on. frames: 4n+1, at least 9, or 1 for tasks that one frame says all
+    of. objects: the fewest and the most things of the world; pose needs a puppet and takes its worlds by itself (see
+    `rows_world.with_puppet`). Raises InputError for an unknown task or split and for a size or length that it cannot be
+    made at.
     """
     _check(split, task, size, frames)
     if task is None:
-        task = _drawn_task(seed, split)
+        task = _drawn_task(seed, split, frames)
     rng = np.random.default_rng([seed, SPLITS.index(split), list(TASKS).index(task), 6])
     asked = Asked(rng, seed, split, (int(size[0]), int(size[1])), frames, objects)
     draft = TASKS[task].make(asked)
@@ -107,8 +108,8 @@ def make_row(
     return Row(task, draft.mode, prompt, target, video, mask, tuple(refs), draft.source, draft.clip, draft.things)
 
 
-def _drawn_task(seed: int, split: str) -> str:
-    weights = np.array([recipe.weight for recipe in TASKS.values()])
+def _drawn_task(seed: int, split: str, frames: int) -> str:
+    weights = np.array([recipe.weight * (frames > 1 or not recipe.needs_time) for recipe in TASKS.values()])
     rng = np.random.default_rng([seed, SPLITS.index(split), 5])
     return list(TASKS)[int(rng.choice(len(weights), p=weights / weights.sum()))]
 
@@ -120,8 +121,10 @@ def _check(split: str, task: str | None, size: tuple[int, int], frames: int) -> 
         raise InputError(f"task '{task}' has no training rows; {nearest(task, TASKS)}")
     if len(size) != 2 or any(side < 3 * STEP or side % STEP for side in size):
         raise InputError(f"size {size} of training rows: give width and height as multiples of {STEP} from 48 on")
-    if frames < 9 or not is_valid_count(frames):
-        raise InputError(f"{frames} frames of training rows: give 4n+1 of them, 9 at least")
+    if frames != 1 and (frames < 9 or not is_valid_count(frames)):
+        raise InputError(f"{frames} frames of training rows: give 4n+1 of them, 9 at least, or one")
+    if frames == 1 and task is not None and TASKS[task].needs_time:
+        raise InputError(f"task '{task}' has no training rows of one frame: give it 9 frames or more")
 
 
 def _as_the_model_sees_it(draft: Draft, asked: Asked) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:

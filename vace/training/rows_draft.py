@@ -35,10 +35,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class Recipe:
-    """weight: how often the task is drawn against the others. make: what makes its rows."""
+    """weight: how often it is drawn against the others. make: what makes its rows. needs_time: none of one frame."""
 
     weight: float
     make: Callable[[Asked], Draft]
+    needs_time: bool = False
 
 
 @functools.cache

@@ -75,7 +75,8 @@ class Plan:
 
     optimiser: "adamw", or "muon" (vace/training/muon.py; plain: parts of names it leaves to AdamW). save_steps: if
     given, states are written after so many steps, not minutes. progress: whether a bar is shown. halves: a step's
-    batch is shared by two threads (vace/training/halves.py), for small networks on two cores.
+    batch is shared by two threads (vace/training/halves.py), for small networks on two cores. is_half: Muon's rounds in
+    bfloat16.
     """
 
     seed: int = 0
@@ -92,6 +93,7 @@ class Plan:
     progress: bool = True
     workers: int = 1
     halves: bool = False
+    is_half: bool = False
 
 
 @dataclass
@@ -304,7 +306,7 @@ def _optimiser(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
 
     if plan.optimiser == "muon":
         groups = groups_of(model, plan.plain)
-        return Muon(groups, lr=0.0, betas=plan.betas, weight_decay=plan.weight_decay)
+        return Muon(groups, lr=0.0, betas=plan.betas, weight_decay=plan.weight_decay, is_half=plan.is_half)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     return torch.optim.AdamW(trained, lr=0.0, betas=plan.betas, weight_decay=plan.weight_decay)
 

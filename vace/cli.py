@@ -30,7 +30,7 @@ COMMANDS = {
     "tasks": "list the tasks, or explain one",
     "models": "list the base models and networks: where they are; `vace models pull NAME` gets one",
     "doctor": "look at this machine: what works, what is missing, what adds it",
-    "bench": "measure speed on this machine: media, annotators, wan or ltx",
+    "bench": "measure speed on this machine: media, annotators, wan, ltx, or what approximate speed costs",
 }
 OK, OUR_FAULT, INTERRUPTED = 0, 1, 130
 
@@ -84,15 +84,18 @@ def _fill(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--max_upload", type=int, help="largest file taken, in MB (512)")
         parser.add_argument("--open", action="store_true", help="open the browser of this machine")
     if command == "bench":
-        parser.add_argument("what", choices=("media", "annotators", "wan", "ltx"))
-        parser.add_argument("--ckpt_dir", help="checkpoint for bench wan (tiny) and ltx (random weights)")
+        parser.add_argument("what", choices=("media", "annotators", "wan", "ltx", "approximations"))
+        parser.add_argument("--ckpt_dir", help="checkpoint for bench wan and approximations (tiny) and ltx (random"
+                            " weights)")  # fmt: skip
         parser.add_argument("--model_name", help="bench wan, whole runs: vace-1.3B, vace-14B, or mid, a model of random"
                             " weights for a processor (with --vs alone: mid)")  # fmt: skip
         parser.add_argument("--random_weights", nargs="?", const=True, metavar="NAME", help="bench wan: draw the"
                             " weights of the model; bench ltx without a checkpoint: full or mid (mid)")  # fmt: skip
         parser.add_argument("--vs", choices=("diffusers",), help="bench wan: whole runs in turn with its pipeline, same"
                             " tensors, inputs and noise levels, one process, caches cold")  # fmt: skip
-        parser.add_argument("--device", default="auto", help="for bench wan and ltx: auto, cpu, cuda or cuda:N")
+        parser.add_argument(
+            "--device", default="auto", help="for bench wan, ltx and approximations: auto, cpu, cuda or cuda:N"
+        )
         parser.add_argument("--size", help="bench wan, whole runs: 480p, 720p or WxH (the model's; mid: 320x240)")
         parser.add_argument("--steps", type=int, help="likewise: steps of a run with references (50; mid: 20)")
         parser.add_argument("--text_steps", help="likewise: steps of the runs of words alone (4,20,50)")

@@ -14,7 +14,7 @@ RACE = ("model_name", "vs", "size", "steps", "text_steps", "samples", "seed")  #
 
 
 def bench(what: str, *, out: str | None = None, json: bool = False, **given: Any) -> str | dict[str, Any]:
-    """Run the benchmark `what`: media, annotators, wan or ltx. Its table, or with json all that was measured.
+    """Run the benchmark `what`, such as media. Its table, or with json all that was measured.
 
     out: folder for both, as NAME.json and NAME.md. given: flags of the command line, None where left out. Raises
     InputError for flags of another benchmark, and what the benchmark raises.
@@ -46,6 +46,10 @@ def _measured(what: str, given: Mapping[str, Any]) -> tuple[str, Any, dict[str, 
         from vace.bench import annotators
 
         return what, annotators, annotators.run(frames=frames)
+    if what == "approximations":
+        from vace.bench import approximations
+
+        return what, approximations, approximations.run(given.get("ckpt_dir") or "tiny", device=device)
     if what == "ltx":
         from vace.bench import ltx
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class Maker:
         negative = self.settings.negative_prompt
         self._negative = job.base.negative if negative is None else negative
 
-    def led(self, row: Row, noise: int, **scales: float) -> np.ndarray:
-        """By all that the row gives. scales: guidance_scale or context_scale other than the settings'."""
+    def led(self, row: Row, noise: int, **scales: Any) -> np.ndarray:
+        """By all that the row gives. scales: settings other than the job's, such as context_scale or step_cache."""
         context = self.engine.encode_context(row.frames, row.mask, row.refs)
         return self._sampled(row, context, len(row.refs), noise, scales)
 
@@ -69,7 +69,10 @@ class Maker:
         return self._decoded(context[:latent_channels])
 
     def _sampled(self, row: Row, context: torch.Tensor, refs: int, noise: int, scales: dict) -> np.ndarray:
-        settings = replace(self.settings, **scales) if scales else self.settings
+        options = self.settings.options
+        changed = {name: value for name, value in scales.items() if name in options}
+        rest = {name: value for name, value in scales.items() if name not in options}
+        settings = replace(self.settings, options={**options, **changed}, **rest)
         is_guided = self.job.base.is_guided(settings.guidance_scale)
         cond, uncond = self.engine.encode_prompts(row.prompt, self._negative if is_guided else None)
         sampling = self.engine.sampling(settings, settings.fps, 0)

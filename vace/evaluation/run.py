@@ -23,6 +23,7 @@ from vace.evaluation.work import SCALED_TASKS, Done, Order, Plan, contexts, crew
 if TYPE_CHECKING:
     from vace.job import Job
     from vace.runs import OutputFolder
+    from vace.settings import Settings
 
 log = logging.getLogger("vace")
 
@@ -135,6 +136,12 @@ def _count(flag: str, value: int | None, default: int) -> int:
     return default if value is None else int(value)
 
 
+def _settings(settings: Settings) -> dict[str, Any]:
+    """What the run was made with: always the first three, of its base's options those that are not as usual."""
+    changed = {name: value for name, value in settings.options.items() if value != settings.base.options.get(name)}
+    return {name: getattr(settings, name) for name in ("steps", "shift", "guidance_scale")} | changed
+
+
 def _sizes(size: str | None, job: Job) -> tuple[tuple[int, int], ...]:
     if size is not None:
         return (tuple(job.settings.area.sides),)
@@ -198,7 +205,7 @@ class _Run:
                 "context_scale": summary.effect_of_context(self.samples, SCALED_TASKS, scaled),
             },
             "model": {"name": checkpoint.name, "toy": checkpoint.is_toy, "fingerprint": self.job.fingerprint},
-            "settings": {name: getattr(settings, name) for name in ("steps", "shift", "guidance_scale")},
+            "settings": _settings(settings),
             "seed": self.seed,
             "seeds": self.seeds,
             "per_task": self.per_task,

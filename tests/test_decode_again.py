@@ -77,6 +77,14 @@ def test_a_failed_decoding_leaves_latents_and_decode_makes_the_same_bytes(error,
     same_as_whole(decode_again(folder), tmp_path / "whole")
 
 
+def test_the_vaes_number_format_is_kept(monkeypatch, tmp_path):
+    folder = breaks_off(monkeypatch, tmp_path / "out", vae_dtype="bfloat16")
+    made = decode_again(folder)
+    same_as_whole(made, tmp_path / "whole", vae_dtype="bfloat16")
+    plain = generate(PROMPT, save_dir=tmp_path / "plain", **TINY)
+    assert plain.out_videos[0].read_bytes() != made.out_videos[0].read_bytes()
+
+
 def test_sources_references_and_sound_come_as_in_the_whole_run(monkeypatch, media, root, tmp_path):
     given = {"src_video": root / "assets/videos/test2.mp4", "src_ref_images": f"{media}/image.png,{media}/image2.png"}
     folder = breaks_off(monkeypatch, tmp_path / "out", **given)

@@ -75,7 +75,7 @@ WAN = Base(
     defaults={"size": "480p", "frame_num": 81, "steps": 50, "shift": 16.0, "guidance_scale": 5.0, "seed": 2025},
     options={
         "sampler": "unipc", "context_end": 1.0, "guidance_interval": (0.0, 1.0), "step_cache": 0.0,
-        "attention": "auto", "compile": False, "memory": "auto",
+        "attention": "auto", "compile": False, "memory": "auto", "vae_dtype": "float32",
     },
     presets={
         "quality": {"steps": 50, "shift": 16.0, "guidance_scale": 5.0, "sampler": "unipc"},  # as published
@@ -90,7 +90,7 @@ WAN = Base(
     },
     tiny="vace-tiny",
     licence="Apache-2.0",
-    made_with=("attention", "compile", "memory"),
+    made_with=("attention", "compile", "memory", "vae_dtype"),
 )  # fmt: skip
 LTX = Base(
     name="ltx",

@@ -172,6 +172,7 @@ class _Decoder:
         self.checkpoint = find_checkpoint(**where, base=base, no_download=no_download or bool(own.get("no_download")))
         self.part: Part = read_part(self.checkpoint, "vae")
         self.mark = vae_mark(self.part)
+        self.vae_dtype: str = own.get("vae_dtype") or "float32"
         self.plan: Plan | None = None
         self._made: tuple[tuple, Any] | None = None
 
@@ -196,10 +197,13 @@ class _Decoder:
         asked = memory or manifest.get("used", {}).get("plan")
         if asked is None:
             return None
+        import torch
+
         from vace.plan_verb import decided
         from vace.speed.memory import of_decoding
 
-        found = of_decoding(self.part, latents.shape[1] - header.refs, header.width, header.height)
+        sizes = latents.shape[1] - header.refs, header.width, header.height
+        found = of_decoding(self.part, *sizes, vae_dtype=getattr(torch, self.vae_dtype))
         return decided(found, parse_memory(asked), self.device)[0]
 
     def write(self, latents: torch.Tensor, header: Header, path: Path, sound: Path | None) -> None:
@@ -226,7 +230,7 @@ class _Decoder:
         """One for all videos, as long as the plan stays."""
         key = (self.plan, header.dtype)
         if self._made is None or self._made[0] != key:
-            plan = {"plan": self.plan} if self.base.name == "wan" else {}
+            plan = {"plan": self.plan, "vae_dtype": self.vae_dtype} if self.base.name == "wan" else {}
             self._made = (
                 key,
                 self.base.module("engine").load_engine(

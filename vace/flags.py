@@ -111,6 +111,8 @@ FLAGS = (
          " 0.03 to 0.1; approximate, faster (0: off)", _SHAPING),
     Flag("attention", "text", "kernel: auto, sdpa, cudnn, flash, flash3, or sage (approximate); each proven before use",
          _WAN),
+    Flag("vae_dtype", ("float32", "bfloat16"), "number format of the VAE; bfloat16: half its memory, and 55 dB from"
+         " float32 (float32)", _SHAPING),
     Flag("memory", "text", "auto: the cheapest plan that fits what the device has free; 'NN GB'; max: all on the"
          " device; or a plan: evict, tiled, offload, int8, int8+offload (`vace plan` shows them)", _SHAPING),
     Flag("compile", "bool", "compile the transformer's blocks: some minutes once, then faster", _WAN),

@@ -82,6 +82,8 @@ def planned(
     """
     if settings.base.name != "wan":
         raise InputError(f"--base {settings.base.name}: memory is planned for wan alone; leave --memory out")
+    import torch
+
     from vace.devices import pick_device, pick_dtype
     from vace.speed.memory import estimate
 
@@ -90,6 +92,7 @@ def planned(
     found = estimate(
         parts, width, height, frames or settings.frame_num, refs, dtype=pick_dtype(settings.dtype, device),
         is_guided=settings.base.is_guided(settings.guidance_scale), step_cache=settings.options["step_cache"] > 0,
+        vae_dtype=getattr(torch, settings.options["vae_dtype"]),
     )  # fmt: skip
     return found, *decided(found, request, device, quantize)
 

@@ -41,6 +41,7 @@ SHORT_NAMES = {"frames": "frame_num", "guidance": "guidance_scale"}
 ONE_PROCESS_FLAGS = {"ulysses_size": 1, "ring_size": 1, "dit_fsdp": False, "t5_fsdp": False}
 CHOICES = {
     "sampler": ("unipc", "dpm++", "lcm", "euler"),
+    "vae_dtype": ("float32", "bfloat16"),
     "stg_mode": ("stg_a", "stg_r"),
     "posterior": ("sample", "mode"),
     "frame_policy": ("auto", "uniform"),

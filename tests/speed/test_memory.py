@@ -130,6 +130,25 @@ def test_the_vae_is_what_is_counted(monkeypatch, published_vae, height, width, l
     assert expected[1] == pytest.approx(encoded, rel=NEAR)
 
 
+def test_the_vae_in_bfloat16_takes_half(monkeypatch):
+    from diffusers import AutoencoderKLWan
+
+    with torch.device("meta"):
+        model = AutoencoderKLWan().requires_grad_(False).bfloat16()
+    fixed = lambda model: (torch.zeros(16, 1, 1, 1, device="meta"), torch.ones(16, 1, 1, 1, device="meta"))  # noqa: E731
+    monkeypatch.setattr(vae, "_statistics", fixed)
+    parts = published_parts("14B")
+    config, given = parts["vae"].config, torch.empty(16, 3, 60, 104, device="meta")
+    decoded = counted(lambda: [None for _ in vae.decode_chunks(model, given)])[0]
+    encoded = counted(lambda: vae.encode(model, [torch.empty(3, 9, 480, 832, device="meta")]))[0]
+    assert memory.in_type(memory.decode_work(config, 3, 480, 832), torch.bfloat16) == pytest.approx(decoded, rel=NEAR)
+    assert memory.in_type(memory.encode_work(config, 9, 480, 832), torch.bfloat16) == pytest.approx(encoded, rel=NEAR)
+    whole, half = (
+        memory.estimate(parts, 832, 480, 81, vae_dtype=kind) for kind in (torch.float32, torch.bfloat16)
+    )  # fmt: skip
+    assert half.vae * 2 == whole.vae and half.decode_tiled < 0.6 * whole.decode_tiled
+
+
 def test_decoding_alone_is_the_decoding_of_a_run():
     parts = published_parts("1.3B")
     run, alone = memory.estimate(parts, 832, 480, 81), memory.of_decoding(parts["vae"], 21, 832, 480)

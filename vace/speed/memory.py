@@ -80,6 +80,7 @@ def estimate(
     *,
     dtype: torch.dtype = torch.bfloat16,
     text_dtype: torch.dtype | None = None,
+    vae_dtype: torch.dtype = torch.float32,
     is_guided: bool = True,
     step_cache: bool = False,
     tiles: Tiles = TILES,
@@ -100,27 +101,29 @@ def estimate(
         tokens=tokens,
         text=_weights(parts["text_encoder"], text_type),
         transformer=_weights(parts["transformer"], dtype),
-        vae=device_bytes(parts["vae"], torch.float32),
+        vae=device_bytes(parts["vae"], vae_dtype),
         offloaded=offloaded_bytes(parts["transformer"], dtype, group_blocks),
         text_work=text_work(parts["text_encoder"].config, config["text_len"], text_type.itemsize),
-        encode_whole=encode_work(vae, frames, height, width) + held_frames(frames, height, width),
-        encode_tiled=encode_work(vae, frames, high, wide),
+        encode_whole=in_type(encode_work(vae, frames, height, width), vae_dtype) + held_frames(frames, height, width),
+        encode_tiled=in_type(encode_work(vae, frames, high, wide), vae_dtype),
         denoise_work=denoise_work(config, tokens, dtype.itemsize, is_guided, step_cache),
-        decode_whole=decode_work(vae, latents, height, width) + middle * vae["z_dim"] * 3,
-        decode_tiled=decode_work(vae, latents, high, wide) + middle * vae["z_dim"] * 3,
+        decode_whole=in_type(decode_work(vae, latents, height, width), vae_dtype) + middle * vae["z_dim"] * 3,
+        decode_tiled=in_type(decode_work(vae, latents, high, wide), vae_dtype) + middle * vae["z_dim"] * 3,
     )
 
 
-def of_decoding(vae: Part, latents: int, width: int, height: int, tiles: Tiles = TILES) -> Estimate:
+def of_decoding(
+    vae: Part, latents: int, width: int, height: int, tiles: Tiles = TILES, vae_dtype: torch.dtype = torch.float32
+) -> Estimate:
     """For `latents` latent frames decoded to width x height with nothing but the VAE in memory."""
     nothing = Weights(0, 0)
     high, wide = (min(size, CELL * tiles.side) for size in (height, width))
     given = latents * (height // CELL) * (width // CELL) * FLOAT32 * vae.config["z_dim"] * 3
     return Estimate(
-        tokens=0, text=nothing, transformer=nothing, vae=device_bytes(vae, torch.float32),
+        tokens=0, text=nothing, transformer=nothing, vae=device_bytes(vae, vae_dtype),
         offloaded=Blocks(0, 0, nothing), text_work=0, encode_whole=0, encode_tiled=0, denoise_work=0,
-        decode_whole=decode_work(vae.config, latents, height, width) + given,
-        decode_tiled=decode_work(vae.config, latents, high, wide) + given,
+        decode_whole=in_type(decode_work(vae.config, latents, height, width), vae_dtype) + given,
+        decode_tiled=in_type(decode_work(vae.config, latents, high, wide), vae_dtype) + given,
     )  # fmt: skip
 
 
@@ -191,6 +194,11 @@ def text_work(config: Mapping[str, Any], length: int, type_bytes: int) -> int:
 def held_frames(frames: int, height: int, width: int) -> int:
     """Video, mask, and both halves the mask splits it into, on the device while it is encoded."""
     return frames * height * width * (10 * FLOAT32 + 2)
+
+
+def in_type(work: int, dtype: torch.dtype) -> int:
+    """What the VAE needs in a type, of what it needs in float32. Norms stay float32 for a moment, at no peak."""
+    return work * dtype.itemsize // FLOAT32
 
 
 def decode_work(vae: Mapping[str, Any], latents: int, height: int, width: int) -> int:

@@ -94,3 +94,35 @@ def test_an_interrupted_decoding_leaves_nothing_behind(model, tensors):
     next(chunks)
     chunks.close()
     assert torch.equal(vae.decode(model, tensors[f"{SHORT}.latent"]), whole)
+
+
+@pytest.fixture(scope="module")
+def toys():
+    """The embedded VAE in float32 and in bfloat16, and a clip that it was trained for."""
+    from vace.conditioning.pixels import to_model_space
+    from vace.models.checkpoints import tiny_folder
+    from vace.training.latents import load_vae
+    from vace.training.worlds import render, sample_world
+
+    clip = to_model_space(render(sample_world(2), frames=9).frames)
+    return load_vae(tiny_folder()), load_vae(tiny_folder()).bfloat16(), clip
+
+
+def test_the_error_of_bfloat16_is_what_is_stated(toys):
+    exact, half, clip = toys
+    (latents,), (near,) = vae.encode(exact, [clip]), vae.encode(half, [clip])
+    assert near.dtype == torch.float32 and 0 < float((near - latents).norm() / latents.norm()) < 0.02  # 0.011 seen
+    video, close = vae.decode(exact, latents), vae.decode(half, latents)
+    psnr = 10 * torch.log10(4 / (close - video).square().mean())
+    assert close.dtype == torch.float32 and 50 < float(psnr) < 75  # 55 to 60 dB seen
+
+
+def test_tiles_in_bfloat16_are_near_those_in_float32(toys):
+    from vace.models.wan import vae_tiles
+
+    exact, half, clip = toys
+    tiles = vae_tiles.Tiles(6, 4)
+    (latents,), (near,) = (vae_tiles.encode(model, [clip], tiles) for model in (exact, half))
+    assert near.dtype == torch.float32 and float((near - latents).norm() / latents.norm()) < 0.02
+    video, close = (vae_tiles.decode(model, latents, tiles) for model in (exact, half))
+    assert close.dtype == torch.float32 and float(10 * torch.log10(4 / (close - video).square().mean())) > 50

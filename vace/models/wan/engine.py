@@ -42,11 +42,11 @@ class WanEngine(Engine):
 
     def __init__(
         self, parts: dict[str, Part], tokenizer: Any, device: torch.device, dtype: torch.dtype, *offloading: bool,
-        attention: str = "auto", compile: bool = False, plan: Plan | None = None, team: Team | None = None,
-        **changes: Any,
+        attention: str = "auto", compile: bool = False, vae_dtype: str = "float32", plan: Plan | None = None,
+        team: Team | None = None, **changes: Any,
     ) -> None:  # fmt: skip
-        # The VAE's bar, and the sampler's, is float32.
-        dtypes = {"transformer": dtype, "text_encoder": wide_dtype(dtype), "vae": torch.float32}
+        # The VAE's bar is float32, so that is what it is in unless it is asked otherwise.
+        dtypes = {"transformer": dtype, "text_encoder": wide_dtype(dtype), "vae": getattr(torch, vae_dtype)}
         super().__init__(parts, tokenizer, device, dtypes, *offloading, **changes)
         self._attention, self._compile, self._plan = attention, compile, plan
         self._team = team

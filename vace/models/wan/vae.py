@@ -1,4 +1,7 @@
-"""Encoding and decoding with the Wan VAE (diffusers' AutoencoderKLWan), always in float32.
+"""Encoding and decoding with the Wan VAE (diffusers' AutoencoderKLWan), in the type its weights have.
+
+Latents and frames are float32 whatever that is. In bfloat16 (`--vae_dtype`) weights and features take half the memory;
+tests/models/wan/test_wan_vae.py states the error.
 
 Time is causal and goes chunk by chunk: one frame, then four at a time, each chunk seeing the last through caches that
 live in the call, not in the model. So a video of any length needs the memory of one chunk, and an interrupted call
@@ -31,11 +34,11 @@ def decode_chunks(vae: AutoencoderKLWan, latents_CTHW: torch.Tensor) -> Iterator
     """Yields frames [3, t, H, W] in [-1, 1] as they are decoded: one frame first, then four per latent frame."""
     mean, inverse_std = _statistics(vae)
     latents = latents_CTHW.to(mean) / inverse_std + mean
-    hidden = vae.post_quant_conv(latents.unsqueeze(0))
+    hidden = vae.post_quant_conv(latents.unsqueeze(0).to(vae.dtype))
     cache = [None] * _causal_convolutions(vae.decoder)
     for i in range(hidden.shape[2]):
         chunk = vae.decoder(hidden[:, :, i : i + 1], feat_cache=cache, feat_idx=[0], first_chunk=i == 0)
-        yield chunk[0].clamp(-1.0, 1.0)
+        yield chunk[0].float().clamp(-1.0, 1.0)
 
 
 def decode(vae: AutoencoderKLWan, latents_CTHW: torch.Tensor) -> torch.Tensor:
@@ -49,10 +52,10 @@ def _encode_one(vae: AutoencoderKLWan, video_CTHW: torch.Tensor) -> torch.Tensor
     whole = 1 + (video_CTHW.shape[1] - 1) // 4 * 4
     chunks = []
     for start, end in pairwise([0, *range(1, whole, 4), whole]):
-        piece = video_CTHW[:, start:end].unsqueeze(0).to(mean)
+        piece = video_CTHW[:, start:end].unsqueeze(0).to(mean.device, vae.dtype)
         chunks.append(vae.encoder(piece, feat_cache=cache, feat_idx=[0]))
     moments = vae.quant_conv(torch.cat(chunks, dim=2))[0]
-    mode = moments[: vae.config.z_dim]
+    mode = moments[: vae.config.z_dim].float()
     return (mode - mean) * inverse_std
 
 

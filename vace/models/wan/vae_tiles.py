@@ -110,7 +110,7 @@ def _decode_tile(
     device = vae.post_quant_conv.weight.device
     for i, feature in enumerate(features):
         piece = feature[..., rows.at(), columns.at()].to(device)
-        yield _decode_rest(vae, piece, cache, i == 0).clamp(-1.0, 1.0)[0].float().cpu()
+        yield _decode_rest(vae, piece, cache, i == 0)[0].float().clamp(-1.0, 1.0).cpu()
 
 
 def _spooled(chunks: Iterator[torch.Tensor]) -> Spool:
@@ -154,7 +154,7 @@ def _encode_one(vae: AutoencoderKLWan, video_CTHW: torch.Tensor, tiles: Tiles) -
             cache: list[Any] = [None] * (whole._causal_convolutions(vae.encoder.down_blocks) + 1)
             for i in range(chunks):
                 piece = video_CTHW[:, max(4 * i - 3, 0) : 4 * i + 1, rows.at(CELL), columns.at(CELL)]
-                piece = piece.unsqueeze(0).to(device, torch.float32)
+                piece = piece.unsqueeze(0).to(device, vae.dtype)
                 blend.add(_encode_first(vae, piece, cache)[0], i, rows, columns)
     return _encode_rest(vae, blend.result())
 
@@ -178,16 +178,16 @@ def _encode_rest(vae: AutoencoderKLWan, features_CTHW: torch.Tensor) -> torch.Te
     chunks = []
     for feature in features_CTHW.split(1, dim=1):
         at = [0]
-        x = encoder.mid_block(feature.unsqueeze(0).to(mean), feat_cache=cache, feat_idx=at)
+        x = encoder.mid_block(feature.unsqueeze(0).to(mean.device, vae.dtype), feat_cache=cache, feat_idx=at)
         chunks.append(_cached(encoder.conv_out, encoder.nonlinearity(encoder.norm_out(x)), cache, at))
-    mode = vae.quant_conv(torch.cat(chunks, dim=2))[0, : vae.config.z_dim]
+    mode = vae.quant_conv(torch.cat(chunks, dim=2))[0, : vae.config.z_dim].float()
     return (mode - mean) * inverse_std
 
 
 def _decode_middle(vae: AutoencoderKLWan, latents_CTHW: torch.Tensor) -> Iterator[torch.Tensor]:
     """The decoder up to where it widens, over the whole picture, frame by frame: [1, C, 1, h, w] on the CPU."""
     mean, inverse_std = whole._statistics(vae)
-    hidden = vae.post_quant_conv((latents_CTHW.to(mean) / inverse_std + mean).unsqueeze(0))
+    hidden = vae.post_quant_conv((latents_CTHW.to(mean) / inverse_std + mean).unsqueeze(0).to(vae.dtype))
     cache: list[Any] = [None] * (whole._causal_convolutions(vae.decoder.mid_block) + 1)
     for frame in hidden.split(1, dim=2):
         at = [0]

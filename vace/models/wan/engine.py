@@ -21,6 +21,7 @@ from vace.models.wan import transformer, vae, vae_tiles
 from vace.models.wan.cost import estimate
 from vace.models.wan.predictor import Predictor
 from vace.speed.attention import apply_attention, choose
+from vace.speed.channels_last import apply_channels_last
 from vace.speed.compile import apply_compile
 from vace.speed.guidance_interval import WHOLE
 from vace.speed.lean_blocks import apply_lean
@@ -188,6 +189,8 @@ class WanEngine(Engine):
             from vace.speed.fsdp import spread_text_encoder
 
             spread_text_encoder(module, self._team)
+        if name == "vae" and self.device.type == "cuda":
+            apply_channels_last(module)
         if name != "transformer":
             return
         apply_compile(module) if self._compile else apply_lean(module)

@@ -22,6 +22,7 @@ STAGES = {  # log: title, what is drawn of it
     "context": ("context blocks: loss", "loss"),
     "joint": ("all together, first state: loss", "loss"),
     "joint2": ("all together, second state: loss", "loss"),
+    "joint3": ("all together, third state: loss", "loss"),
 }
 WIDTH, HEIGHT, EDGE, TEXT = 420, 240, 34, 14  # of a panel, pixels
 INK, LINE, DOT, GRID = (40, 40, 48), (66, 120, 200), (214, 84, 40), (226, 226, 232)

@@ -41,7 +41,7 @@ def test_published_sizes_are_drawn_without_reading_anything():
 def test_a_checkpoint_brings_its_own_job():
     model = find_model(None, "tiny", False, "cpu")
     assert (model.name, model.weights, model.is_toy) == ("vace-tiny", "checkpoint", True)
-    assert (model.size, model.frames, model.steps, model.shift, model.guidance) == ((96, 64), 17, 20, 3.0, 1.5)
+    assert (model.size, model.frames, model.steps, model.shift, model.guidance) == ((96, 64), 17, 20, 3.0, 2.0)
     assert model.negative == ""
 
 

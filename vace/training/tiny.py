@@ -29,7 +29,7 @@ DEFAULTS = MappingProxyType(
         "frames": 17,
         "steps": 20,
         "shift": 3.0,
-        "guidance_scale": 1.5,
+        "guidance_scale": 2.0,
         "negative_prompt": "",
     }
 )

@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from gallery.examples import EXAMPLES, Example, flags_of
-from gallery.page import oversize, page, problems, total_bytes
-from gallery.previews import given_clips, prepared_clips, preview_frames, read_frames, write_preview
+from gallery.examples import EXAMPLES, TOY, Example, flags_of
+from gallery.page import STRIP, oversize, page, problems, total_bytes
+from gallery.previews import given_clips, prepared_clips, preview_frames, read_frames, write_preview, write_strip
 from gallery.scenes import SIZE, write_materials
 
 from vace.errors import InputError, VaceError, nearest
@@ -30,6 +30,7 @@ from vace.warm import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "assets/examples"
+STRIP_OF = "inpainting"  # the example that the main README shows
 
 
 def wanted(names: list[str], out: Path) -> list[Example]:
@@ -91,6 +92,9 @@ def build(names: list[str], out: Path) -> None:
         size = total_bytes(out / example.task)
         print(f"{example.task:22} {time.perf_counter() - began:5.1f} s {size / 1000:6.0f} kB", flush=True)
     (out / "README.md").write_text(page(out, out), encoding="utf-8")
+    shown = out / STRIP_OF
+    if shown.is_dir():
+        write_strip(out / STRIP, Path(TOY), shown / "src_mask.mp4", shown / "out_video.mp4")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from gallery.examples import EXAMPLES, TOY, Example, flags_of
-from gallery.page import STRIP, oversize, page, problems, total_bytes
+from gallery.page import STRIP, STRIP_OF, oversize, page, problems, total_bytes
 from gallery.previews import given_clips, prepared_clips, preview_frames, read_frames, write_preview, write_strip
 from gallery.scenes import SIZE, write_materials
 
@@ -30,7 +30,6 @@ from vace.warm import Warm
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "assets/examples"
-STRIP_OF = "inpainting"  # the example that the main README shows
 
 
 def wanted(names: list[str], out: Path) -> list[Example]:

@@ -26,11 +26,11 @@ def test_tables_take_the_place_of_those_before(tmp_path):
     import model_card
 
     card, scores = tmp_path / "README.md", tmp_path / "scores.json"
-    card.write_text(f"# toy\n\n{model_card.BEGIN}\nold\n{model_card.END}\n\nthe rest\n")
+    card.write_text(f"# toy\n\n{model_card.BEGIN}\nstale words\n{model_card.END}\n\nthe rest\n")
     scores.write_text(json.dumps(record()))
     assert model_card.main([str(scores), "--card", str(card)]) == 0
     text = card.read_text()
-    assert text.startswith("# toy\n") and text.endswith("\n\nthe rest\n") and "old" not in text
+    assert text.startswith("# toy\n") and text.endswith("\n\nthe rest\n") and "stale words" not in text
     assert "| kept_psnr |" in text and "| score | measured |" in text and "# Evaluation" not in text
     model_card.main([str(scores), "--card", str(card)])
     assert card.read_text() == text

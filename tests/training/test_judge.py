@@ -50,7 +50,7 @@ def test_shapes_that_went_through_the_toys_vae():
         with torch.no_grad():
             seen = vae(to_model_space(clip.frames)[None]).sample[0].clamp(-1, 1)
         right.append(shape_of(to_pixels(seen)) == clip.world.things[0].name)
-    assert np.mean(right) >= 0.85  # 0.7 by sharp silhouettes alone
+    assert np.mean(right) >= 0.75  # 0.62 by sharp silhouettes alone
 
 
 def test_found_masks_cover_the_thing(shown):

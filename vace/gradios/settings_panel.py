@@ -31,6 +31,7 @@ LABELS = {
     "frame_num": "Frames", "num_videos": "Videos", "stg_scale": "STG scale", "stg_rescale": "STG rescale",
     "stg_mode": "STG mode", "stg_skip_layers": "STG layers", "dtype": "Number format", "t5_cpu": "Text encoder on CPU",
     "no_metadata": "No recipe in the file", "use_prompt_extend": "Write the prompt out",
+    "vae_dtype": "Number format of the VAE",
 }  # fmt: skip
 EXTENDING = (("no", ""), ("as fits model and language", AUTO), *((kind, kind) for kind in KINDS))
 # Where the command line's own help speaks of flags.

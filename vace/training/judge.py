@@ -19,7 +19,7 @@ LEAST_SHARE = 0.004  # of a clip's pixels that a colour takes to be seen
 GRID, REACH = 32, 1.08  # cells a side of what is compared, and half its side in square roots of the area
 # Of silhouettes that are compared besides the sharp ones, in square roots of the area: a VAE rounds corners and thins
 # points, by much where a thing is small; without these a star that has been through one counts as a circle.
-BLURS = (0.08, 0.16, 0.2)
+BLURS = (0.08, 0.16)
 COVERED = 0.42  # of the way from the ground's colour to the thing's, from which a pixel is the thing's
 
 

@@ -123,7 +123,9 @@ def test_a_run_of_everything_gives_a_moving_picture(tiny_engine):
     for result in results:
         assert result.shape == (3, frames, height, width)
         assert torch.isfinite(result).all()
-        assert result.std() > 0.15  # a texture, not a flat gray (0.19 seen)
+        assert result.std() > 0.15  # a texture, not a flat gray
         assert (result.abs() == 1).float().mean() < 0.2
         assert (result[:, 1:] - result[:, :-1]).abs().mean() > 0.01
-    assert (results[0] - results[1]).abs().mean() > 0.1
+    apart = (results[0] - results[1]).abs()
+    made, kept = apart[..., 16:48].mean(), apart[..., [*range(16), *range(48, width)]].mean()
+    assert made > 0.05 and made > 2 * kept  # another seed makes something else, and only where something is made

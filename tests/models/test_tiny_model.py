@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from vace.conditioning.pixels import to_model_space
 from vace.models.checkpoints import find_checkpoint, open_checkpoint, tiny_folder
 from vace.models.parts import COMPONENTS, read_part
 from vace.models.wan.engine import load_engine
 from vace.training import tiny
+from vace.training.worlds import render, sample_world
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_tiny.py"
 
@@ -109,13 +111,12 @@ def test_the_tokenizer_knows_words_and_spells_the_rest(tiny_engine):
 def test_a_run_of_everything_gives_a_moving_picture(tiny_engine):
     defaults = find_checkpoint("tiny", None).defaults
     frames, width, height = 9, 64, 48
-    generator = torch.Generator().manual_seed(0)
-    video = torch.rand(3, frames, height, width, generator=generator) * 2 - 1
+    clip = render(sample_world(2), size=(width, height), frames=frames)
+    video = to_model_space(clip.frames)
     mask = torch.zeros(1, frames, height, width)
     mask[..., 16:48] = 1
-    ref = torch.rand(3, 1, height, width, generator=generator) * 2 - 1
-    context = tiny_engine.encode_context(video, mask, [ref])
-    cond, uncond = tiny_engine.encode_prompts("a red star goes right over grass", defaults["negative_prompt"])
+    context = tiny_engine.encode_context(video, mask, [video[:, :1]])
+    cond, uncond = tiny_engine.encode_prompts(clip.caption, defaults["negative_prompt"])
     settings = {key: defaults[key] for key in ("steps", "shift", "guidance_scale")}
     results = [
         tiny_engine.decode(tiny_engine.denoise(context, cond, uncond, seed=seed, **settings), 1) for seed in (1, 2)
@@ -123,9 +124,9 @@ def test_a_run_of_everything_gives_a_moving_picture(tiny_engine):
     for result in results:
         assert result.shape == (3, frames, height, width)
         assert torch.isfinite(result).all()
-        assert result.std() > 0.15  # a texture, not a flat gray
+        assert result.std() > 0.2  # a texture, not a flat gray
         assert (result.abs() == 1).float().mean() < 0.2
         assert (result[:, 1:] - result[:, :-1]).abs().mean() > 0.01
     apart = (results[0] - results[1]).abs()
     made, kept = apart[..., 16:48].mean(), apart[..., [*range(16), *range(48, width)]].mean()
-    assert made > 0.05 and made > 2 * kept  # another seed makes something else, and only where something is made
+    assert apart.mean() > 0.1 and made > 2 * kept  # another seed makes something else, and only where something is made

@@ -227,3 +227,12 @@ def test_processes_share_the_rows(tmp_path):
     assert found[0]["table"] == found[1]["table"] and found[0]["scores"] == found[1]["scores"]
     sheets = [(tmp_path / str(count) / "sheet-gray.png").read_bytes() for count in (1, 2)]
     assert sheets[0] == sheets[1]
+
+
+def test_approximate_settings_are_taken_and_recorded(model, tmp_path):
+    given = {"step_cache": 0.05, "guidance_interval": "0,0.8"}
+    record = evaluate(tasks="gray", out=tmp_path, **QUICK, **given).record
+    assert record["settings"]["step_cache"] == 0.05 and record["settings"]["guidance_interval"] == (0.0, 0.8)
+    assert "context_end" not in record["settings"]
+    with pytest.raises(InputError, match="step_cache"):
+        evaluate(tasks="gray", out=tmp_path / "other", **QUICK, step_cache=7)

@@ -55,9 +55,8 @@ class Span:
 
 STILL = Span(1.0, 1, 96)
 SPANS = (replace(STILL, until=0.45), Span(0.55, 2, 64, stills=0.2), Span(1.0, None, 32, stills=0.2))
-CUT_SHARE = (
-    0.25  # of steps of first frames, where there are rows of one frame too: those of clips, with all their tasks
-)
+# Of the steps of first frames, where there are rows of one frame too: those of clips, with the tasks that need time.
+CUT_SHARE = 0.25
 
 
 @dataclass(frozen=True)

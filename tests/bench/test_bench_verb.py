@@ -31,7 +31,7 @@ class Stub:
 @pytest.fixture
 def stub(monkeypatch):
     made = Stub()
-    for name in ("wan", "wan_race", "ltx", "media", "annotators"):
+    for name in ("wan", "wan_race", "ltx", "media", "annotators", "approximations"):
         module = __import__(f"vace.bench.{name}", fromlist=["run"])
         monkeypatch.setattr(module, "run", made.run)
         monkeypatch.setattr(module, "render", made.render)
@@ -112,3 +112,10 @@ def test_flags_that_make_no_sense_together(stub, what, given, told):
     with pytest.raises(InputError, match=told):
         verb.bench(what, **given)
     assert not stub.calls
+
+
+def test_approximations_are_of_the_toy_unless_a_checkpoint_is_named(stub, vace, tmp_path):
+    assert vace("bench", "approximations", "--out", tmp_path).code == 0
+    assert vace("bench", "approximations", "--ckpt_dir", "mine", "--device", "cpu").code == 0
+    assert stub.calls == [(("tiny",), {"device": "auto"}), (("mine",), {"device": "cpu"})]
+    assert (tmp_path / "approximations.md").is_file()

@@ -259,10 +259,27 @@ def test_things_weigh_more_than_grounds_and_references_less():
     found = NoiseRows().batch(indices=[2, 5])  # with a reference
     found["things"][:] = 0
     found["things"][0, :, 1] = 255
-    weights = stage_of("joint").arrays(found)["weights"]
+    weights = stage_of("joint").arrays(found, with_context=True)["weights"]
     assert np.unique(weights[:, :, 0]) == np.float32(flow_stage.REFERENCE_WEIGHT)
     assert (weights[0, :, 1] == flow_stage.THING_WEIGHT).all() and (weights[1, :, 1:] == 1).all()
-    assert stage_of("base").arrays(found)["weights"].shape[2] == weights.shape[2] - 1
+    assert stage_of("joint").arrays(found, with_context=False)["weights"].shape[2] == weights.shape[2] - 1
+
+
+def test_some_steps_are_of_words_alone_and_leave_the_context_blocks_as_they_are(monkeypatch):
+    refs = NoiseRows().batch(indices=[2, 5])["refs"]
+    monkeypatch.setattr(flow_stage, "open_rows", lambda folder: NoiseRows())
+    kind = dataclasses.replace(flow_stage.KINDS["joint"], spans=(flow_stage.Span(1.0, None, 4, words=0.5),))
+    monkeypatch.setattr(flow_stage, "KINDS", {"joint": kind})
+    stage = stage_of("joint")
+    batches = [stage.batch(step) for step in range(40)]
+    alone = [batch for batch in batches if "context" not in batch]
+    assert 10 < len(alone) < 30 and all("mask" not in batch for batch in alone)
+    led = next(batch for batch in batches if "context" in batch)
+    assert {batch["target"].shape[2] for batch in alone} <= {led["target"].shape[2], led["target"].shape[2] - refs}
+    model = stage.model(0)
+    stage.loss(model, alone[0], torch.Generator().manual_seed(0))[0].backward()
+    moved = {name.split(".")[1] for name, weight in model.named_parameters() if weight.grad is not None}
+    assert "blocks" in moved and not moved & {"vace_blocks", "vace_patch_embedding"}
 
 
 def test_batches_depend_on_seed_and_step_alone():

@@ -30,7 +30,7 @@ PARTS = "target", "context", "mask", "things"  # of rows, see vace.training.late
 # In the loss, against a latent pixel of the ground: one that a thing fills, for they are few, and one of a reference,
 # which only has to stay.
 THING_WEIGHT, REFERENCE_WEIGHT = 5.0, 0.3
-PROMPT_DROPOUT, CONTEXT_DROPOUT = 0.10, 0.08
+PROMPT_DROPOUT, CONTEXT_DROPOUT = 0.10, 0.15
 SHIFT = tiny.DEFAULTS["shift"]
 WARM_UP = 300  # steps until the rate is whole
 JUDGED_BATCHES, JUDGED_ROWS = 8, 32  # of evaluation
@@ -44,17 +44,25 @@ class Span:
 
     The VAE is causal: the first latents of a clip are those of a shorter one. What stands where and how it follows a
     condition is learnt from the first alone, at a fifth of the cost or less; how it moves, afterwards. stills: of the
-    span's steps, the share that is of first frames all the same, lest what was learnt of them be forgotten.
+    span's steps, the share that is of first frames all the same, lest what was learnt of them be forgotten. words: the
+    share that is of words alone, without context blocks and references, as `base` learns: a model that is always led
+    learns little of what names mean, and such steps cost half.
     """
 
     until: float
     frames: int | None
     rows: int
     stills: float = 0.0
+    words: float = 0.0
 
 
 STILL = Span(1.0, 1, 96)
-SPANS = (replace(STILL, until=0.45), Span(0.55, 2, 64, stills=0.2), Span(1.0, None, 32, stills=0.2))
+SPANS = (
+    replace(STILL, until=0.27, words=1.0),
+    replace(STILL, until=0.54, words=0.15),
+    Span(0.6, 2, 64, stills=0.2, words=0.15),
+    Span(1.0, None, 32, stills=0.2, words=0.15),
+)
 # Of the steps of first frames, where there are rows of one frame too: those of clips, with the tasks that need time.
 CUT_SHARE = 0.25
 
@@ -72,7 +80,7 @@ class Kind:
         return next((span for span in self.spans if share < span.until), self.spans[-1])
 
 
-KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kind(8_000, 1.5e-3)}
+KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kind(13_000, 2e-3)}
 
 
 class FlowStage:
@@ -138,6 +146,7 @@ class FlowStage:
         """Rows of one shape, some without their prompt or their context; see `arrays`."""
         rng = np.random.default_rng([self.seed, step])
         span = self.kind.span(step / self.steps)
+        is_words = not self.with_context or (span.words > 0 and rng.random() < span.words)
         span = STILL if span.stills and rng.random() < span.stills else span
         is_cut = span.frames != 1 or self.stills is None or rng.random() < CUT_SHARE
         rows = open_rows(self.rows if is_cut else self.stills)
@@ -146,21 +155,21 @@ class FlowStage:
         found["prompts"] = [
             "" if is_dropped else prompt for prompt, is_dropped in zip(found["prompts"], without_prompt, strict=True)
         ]
-        if self.with_context and without_context.any():
+        if not is_words and without_context.any():
             for name, value in rows.empty(found["shape"]).items():
                 found[name][without_context] = value
         if span.frames is not None:
             found |= {name: found[name][:, :, : found["refs"] + span.frames] for name in PARTS}
-        return self.arrays(found)
+        return self.arrays(found, with_context=not is_words)
 
-    def arrays(self, found: dict[str, Any]) -> dict[str, np.ndarray]:
+    def arrays(self, found: dict[str, Any], *, with_context: bool) -> dict[str, np.ndarray]:
         """What the loss needs of rows: "target" float16, "weights" float32 [B,1,F,h,w] of the latent pixels' errors,
-        "ids" int64 [B,L]; with context "context" and "mask" too."""
+        "ids" int64 [B,L]; with context "context" and "mask" too, without it no references."""
         refs = found["refs"]
         weights = 1 + (THING_WEIGHT - 1) / 255 * found["things"].astype(np.float32)
         weights[:, :, :refs] = REFERENCE_WEIGHT
         made = {"target": found["target"], "weights": weights}
-        if self.with_context:
+        if with_context:
             made |= {"context": found["context"], "mask": found["mask"]}
         else:
             made = {name: value[:, :, refs:] for name, value in made.items()}
@@ -183,7 +192,7 @@ class FlowStage:
         clean, levels = given["target"].float(), levels.to(device)
         drawn = torch.randn(clean.shape, generator=noise).to(device)
         context = None
-        if self.with_context:
+        if "context" in given:
             context = torch.cat([given["context"].float(), given["mask"].float() / 255], dim=1)
         noisy = flow.mixed(clean, drawn, levels)
         velocity = model(given["ids"], noisy, flow.TRAINING_STEPS * levels, context)
@@ -204,7 +213,7 @@ class FlowStage:
             found = rows.batch(rng, JUDGED_ROWS)
             levels = flow.even_levels(JUDGED_ROWS, SHIFT)[torch.randperm(JUDGED_ROWS, generator=noise)]
             with torch.no_grad():
-                losses += self.losses(model, self.arrays(found), levels, noise).tolist()
+                losses += self.losses(model, self.arrays(found, with_context=self.with_context), levels, noise).tolist()
             tasks += found["tasks"]
         figures = {"score": -float(np.mean(losses)), "loss": float(np.mean(losses))}
         for task in sorted(set(tasks)):

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/examples.sh
 
-example toy                                               vace pipeline --base wan --task inpainting_masktrack --video assets/videos/toy.mp4 --mask assets/masks/toy.png --maskaug_mode bbox_expand --maskaug_ratio 0.2 --prompt 'a large blue heart moves right and a yellow star rests over grass'
+example toy                                               vace pipeline --base wan --task inpainting_masktrack --video assets/videos/toy.mp4 --mask assets/masks/toy.png --maskaug_mode bbox_expand --maskaug_ratio 0.2 --prompt 'a blue heart moves right and a small yellow star rests over grass'
 example inpainting_mask_salient                           vace pipeline --base wan --task inpainting_mask --video assets/videos/test.mp4 --mode salient --prompt 'A red fox stands in the meadow, soft morning light'
 example inpainting_mask_mask                              vace pipeline --base wan --task inpainting_mask --video assets/videos/test.mp4 --mask assets/masks/test.png --maskaug_mode hull_expand --maskaug_ratio 0.3 --prompt 'A red fox stands in the meadow, soft morning light'
 

@@ -37,7 +37,7 @@ MAIN = {  # what runs without an argument, where it is none of the table's lines
     "pipeline": {
         "toy": "vace pipeline --base wan --task inpainting_masktrack --video assets/videos/toy.mp4"
         " --mask assets/masks/toy.png --maskaug_mode bbox_expand --maskaug_ratio 0.2"
-        " --prompt 'a large blue heart moves right and a yellow star rests over grass'"
+        " --prompt 'a blue heart moves right and a small yellow star rests over grass'"
     }
 }
 

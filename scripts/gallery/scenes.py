@@ -38,7 +38,7 @@ def thing(
     start: tuple[float, float] = (0.0, 0.0),
     *,
     reach: float = 0.0,
-    size: str = "large",
+    size: str = "medium",
     rank: int = 0,
     pattern: str = "stripes",
     mirrored: bool = False,
@@ -46,7 +46,7 @@ def thing(
     """A thing of a scene. start: shares (x, y) from the picture's centre; the rest as in `vace.training.scene`."""
     kind = next(kind for kind, names in KINDS.items() if name in names)
     scale = {"puppet": PUPPET_SCALE, "sprite": SPRITE_SCALE}.get(kind, 1)
-    texture = Texture(pattern, pitch=1.3, angle=0.7, shift=0.2, strength=0.5)
+    texture = Texture(pattern, pitch=1.3, angle=0.7, shift=0.2, strength=0.3)
     return Thing(
         kind=kind, name=name, colour=colour, size=size, radius=sum(RADII[size]) / 2 * scale, motion=motion, start=start,
         reach=reach, phase=0.1, tilt=0.0, turns=0.0, rank=rank, is_mirrored=mirrored, texture=texture,
@@ -64,36 +64,36 @@ SCENES: Mapping[str, World] = MappingProxyType(
     {
         # The clip of ./run_vace_pipeline.sh: one thing moves past another, the camera stands still.
         "toy": scene(
-            "a large red square moves right and a yellow star rests over grass",
+            "a red square moves right and a small yellow star rests over grass",
             thing("red", "square", "right", (-0.26, 0.17), reach=0.36),
-            thing("yellow", "star", start=(0.33, -0.26), size="medium", rank=1, pattern="dots"),
+            thing("yellow", "star", start=(0.33, -0.26), size="small", rank=1, pattern="dots"),
         ),
         "car": scene(
-            "a large orange car moves right on sand, the camera pans right",
+            "an orange car moves right on sand, the camera pans right",
             thing("orange", "car", "right", (-0.2, 0.08), reach=0.4, pattern="checks"),
             amount=0.16,
         ),
         "fish": scene(
-            "a large pink fish moves right over blue water",
+            "a pink fish moves right over blue water",
             thing("pink", "fish", "right", (-0.24, 0.05), reach=0.46),
         ),
         "house": scene(
-            "a large red house rests on the grass and a small blue bird moves left",
+            "a red house rests on the grass and a small blue bird moves left",
             thing("red", "house", start=(-0.2, 0.1), pattern="checks"),
             thing("blue", "bird", "left", (0.4, -0.28), reach=0.3, size="small", rank=1, mirrored=True),
             ground_seed=4,
         ),
         "boat": scene(
-            "a large green boat moves in circles over blue water",
+            "a green boat moves in circles over blue water",
             thing("green", "boat", "circles", (0.1, 0.05), reach=0.24),
             ground_seed=3,
         ),
         "heart": scene(
-            "a large blue heart rests on a wooden floor",
+            "a blue heart rests on a wooden floor",
             thing("blue", "heart", start=(-0.08, 0.02), pattern="dots"),
         ),
         "puppet": scene(
-            "a large purple puppet waves in front of a brick wall",
+            "a purple puppet waves in front of a brick wall",
             thing("purple", "puppet", "waves", (0.0, 0.02)),
         ),
     }

@@ -31,7 +31,7 @@ def test_the_example_edit_repaints_one_thing_and_leaves_the_rest(root, tmp_path)
     video, masks = root / "assets/videos/toy.mp4", root / "assets/masks/toy.mp4"
     made = pipeline(
         task="inpainting", mode="mask", video=str(video), mask=str(masks), ckpt_dir="tiny", progress=False,
-        prompt="a large blue heart moves right and a yellow star rests over grass", save_dir=tmp_path / "out",
+        prompt="a blue heart moves right and a small yellow star rests over grass", save_dir=tmp_path / "out",
         pre_save_dir=tmp_path / "prepared",
     )  # fmt: skip
     before, after = frames_of(video), frames_of(made.out_videos[0])

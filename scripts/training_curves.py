@@ -23,6 +23,7 @@ STAGES = {  # log: title, what is drawn of it
     "joint": ("all together, first state: loss", "loss"),
     "joint2": ("all together, second state: loss", "loss"),
     "joint3": ("all together, third state: loss", "loss"),
+    "joint4": ("all together, fourth state: loss", "loss"),
 }
 WIDTH, HEIGHT, EDGE, TEXT = 420, 240, 34, 14  # of a panel, pixels
 INK, LINE, DOT, GRID = (40, 40, 48), (66, 120, 200), (214, 84, 40), (226, 226, 232)

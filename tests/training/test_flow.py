@@ -23,6 +23,9 @@ SHIFT = 3.0
 PLAN = Plan(workers=0, log_steps=1, sheet_steps=100, plain=flow_stage.PLAIN)
 
 
+OWN_KINDS = dict(flow_stage.KINDS)  # as they are outside these tests
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     before = torch.get_num_threads()
@@ -280,6 +283,11 @@ def test_some_steps_are_of_words_alone_and_leave_the_context_blocks_as_they_are(
     stage.loss(model, alone[0], torch.Generator().manual_seed(0))[0].backward()
     moved = {name.split(".")[1] for name, weight in model.named_parameters() if weight.grad is not None}
     assert "blocks" in moved and not moved & {"vace_blocks", "vace_patch_embedding"}
+
+
+def test_no_step_of_the_context_stage_is_of_words_alone():
+    assert any(span.words for span in OWN_KINDS["joint"].spans)
+    assert not any(span.words for span in OWN_KINDS["context"].spans)
 
 
 def test_batches_depend_on_seed_and_step_alone():

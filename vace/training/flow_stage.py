@@ -46,7 +46,7 @@ class Span:
     condition is learnt from the first alone, at a fifth of the cost or less; how it moves, afterwards. stills: of the
     span's steps, the share that is of first frames all the same, lest what was learnt of them be forgotten. words: the
     share that is of words alone, without context blocks and references, as `base` learns: a model that is always led
-    learns little of what names mean, and such steps cost half.
+    learns little of what names mean, and such steps cost half. Not for `context`, which trains nothing else.
     """
 
     until: float
@@ -57,7 +57,8 @@ class Span:
 
 
 STILL = Span(1.0, 1, 96)
-SPANS = (
+SPANS = (replace(STILL, until=0.45), Span(0.55, 2, 64, stills=0.2), Span(1.0, None, 32, stills=0.2))
+JOINT_SPANS = (
     replace(STILL, until=0.27, words=1.0),
     replace(STILL, until=0.54, words=0.15),
     Span(0.6, 2, 64, stills=0.2, words=0.15),
@@ -80,7 +81,7 @@ class Kind:
         return next((span for span in self.spans if share < span.until), self.spans[-1])
 
 
-KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kind(13_000, 2e-3)}
+KINDS = {"base": Kind(16_000, 2e-3), "context": Kind(12_000, 2e-3), "joint": Kind(13_000, 2e-3, JOINT_SPANS)}
 
 
 class FlowStage:
